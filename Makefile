@@ -102,7 +102,7 @@ $(VENV)/bin/python:
 	docker/debian-packages run
 	$(PYTHON) -m venv $(VENV)
 
-# torch first and alone: asked for by another package, an unpinned one brings several GB of CUDA packages
+# torch first and alone, in the pinned version: another package would ask for any
 $(VENV)/.models: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "pip installs PyTorch and the packages of the models, about 1.5 GB: it is silent for two to ten minutes, this once"
 	$(PIP) torch torchvision

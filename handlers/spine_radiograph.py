@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,8 +54,8 @@ if TYPE_CHECKING:
     from ainode.models.benchmarking import Table
     from ainode.models.spine_radiograph.model import Prediction, SpineRadiographModel
 
-PACKAGES = ("cv2", "openvino", "safetensors", "timm", "torch", "ultralytics")
-"""what reading needs beside the node's own packages"""
+PACKAGES = ("cv2", "openvino", "safetensors", "timm", "torch")
+"""what reading needs beside the node's own packages, with the shipped weights on the CPU"""
 PICTURES = "radiograph"
 """what a picture file that `ainode read` is given shows"""
 
@@ -80,6 +81,18 @@ class SpineRadiograph:
     def __init__(self, environment: ModelEnvironment) -> None:
         self._environment = environment
         self._card = read_card()
+
+    @cached_property
+    def packages(self) -> tuple[str, ...]:
+        """Return what reading needs; ultralytics where the detector must be built: of other weights, or on a GPU."""
+        if any(find_spec(name) is None for name in PACKAGES) or find_spec("ultralytics") or self._has_detector_graph():
+            return PACKAGES
+        return (*PACKAGES, "ultralytics")
+
+    def _has_detector_graph(self) -> bool:
+        from ainode.models.spine_radiograph.model import has_detector_graph  # noqa: PLC0415
+
+        return loaded(has_detector_graph, self.paths(), name=self._card.name, environment=self._environment)
 
     def weights(self) -> tuple[str, ...]:
         """Return the names of every network's weights."""

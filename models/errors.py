@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import json
+import shlex
+import sys
+
 
 class ModelError(ValueError):
     """The model cannot be built or run from the caller's files or values."""
@@ -40,5 +45,19 @@ class PrecisionRefused(ModelError):
 
 
 def installation(*extras: str) -> str:
-    """Return the command that installs extras of ainode in a checkout; ainode is on no package index."""
-    return f"in the checkout of ainode: .venv/bin/pip install -c constraints.txt -e '.[{','.join(extras)}]'"
+    """Return the command that installs extras of ainode in a checkout, for this Python and as ainode is installed.
+
+    ainode is on no package index.
+    """
+    option = "" if _is_installed_whole() else "-e "
+    python = shlex.quote(sys.executable)
+    return f"in the checkout of ainode: {python} -m pip install -c constraints.txt {option}'.[{','.join(extras)}]'"
+
+
+def _is_installed_whole() -> bool:
+    """Return whether ainode is installed apart from its checkout; not so where it runs from the checkout."""
+    try:
+        origin = json.loads(importlib.metadata.distribution("ainode").read_text("direct_url.json") or "{}")
+    except (importlib.metadata.PackageNotFoundError, ValueError):
+        return False
+    return not origin.get("dir_info", {}).get("editable", False)

@@ -27,6 +27,10 @@
 `retry`, `attempts` and `status` are class attributes: who catches asks the error and keeps no table of its own.
 """
 
+import importlib.metadata
+import json
+import shlex
+import sys
 from typing import ClassVar
 
 
@@ -164,8 +168,19 @@ class ArchiveRefused(ArchiveError):
 
 
 def installation(*extras: str) -> str:
-    """Return the command that installs extras of ainode in a checkout.
+    """Return the command that installs extras of ainode in a checkout, for this Python and as ainode is installed.
 
-    ainode is on no package index; without the constraints, torch brings CUDA.
+    ainode is on no package index; without the constraints, other versions of torch and torchvision come.
     """
-    return f"in the checkout of ainode: .venv/bin/pip install -c constraints.txt -e '.[{','.join(extras)}]'"
+    option = "" if _is_installed_whole() else "-e "
+    python = shlex.quote(sys.executable)
+    return f"in the checkout of ainode: {python} -m pip install -c constraints.txt {option}'.[{','.join(extras)}]'"
+
+
+def _is_installed_whole() -> bool:
+    """Return whether ainode is installed apart from its checkout; not so where it runs from the checkout."""
+    try:
+        origin = json.loads(importlib.metadata.distribution("ainode").read_text("direct_url.json") or "{}")
+    except (importlib.metadata.PackageNotFoundError, ValueError):
+        return False
+    return not origin.get("dir_info", {}).get("editable", False)

@@ -7,6 +7,7 @@ confines, and nowhere else: `refuse_unfit` reads its code as data.
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 from typing import Final
@@ -23,9 +24,9 @@ from ainode.models.running.weight_files import is_script, weight_shapes
 SUFFIXES: Final = (".safetensors", ".ts")
 PICKLES: Final = frozenset({".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth", ".tar"})
 CONVERSION: Final = (
-    "convert the weights once, where you trust them: python -m ainode.models.bundles.weights MODEL.pt "
-    "MODEL.safetensors (it reads a plain table of weights and runs nothing of the file), and give the new file by "
-    "--weights"
+    f"convert the weights once, where you trust them: {shlex.quote(sys.executable)} -m ainode.models.bundles.weights "
+    "MODEL.pt MODEL.safetensors (it reads a plain table of weights and runs nothing of the file), and give the new "
+    "file by --weights"
 )
 _WRAPPERS: Final = ("model_state_dict", "state_dict", "model", "network")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,7 +11,10 @@ from torch import Tensor
 
 from ainode.models.running.checkpoints import StateDict, stored_object, tensor_table
 
-_PICKLES = "The original's .pkl files are converted once, offline: python -m ainode.models.lung_nodule.pickles"
+_PICKLES = (
+    "The original's .pkl files are converted once, offline: "
+    f"{shlex.quote(sys.executable)} -m ainode.models.lung_nodule.pickles"
+)
 
 
 def weights_table(path: Path) -> StateDict:

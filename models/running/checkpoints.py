@@ -7,6 +7,8 @@ pickled model object is refused; the refusal names the command that converts a p
 from __future__ import annotations
 
 import pickle
+import shlex
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,7 @@ StateDict = dict[str, Tensor]
 _WRAPPERS = ("model_state_dict", "state_dict")
 _DETECTOR = (
     "If it is an ultralytics detector, convert it once, offline: "
-    "python -m ainode.models.spine_radiograph.checkpoints SOURCE.pt TARGET.safetensors"
+    f"{shlex.quote(sys.executable)} -m ainode.models.spine_radiograph.checkpoints SOURCE.pt TARGET.safetensors"
 )
 
 

@@ -49,19 +49,22 @@ class Plan:
     parts: tuple[tuple[str, str] | int, ...]
 
 
-def planned_graph(recipe: Recipe, folder: Path = PLANS) -> Any | None:  # noqa: ANN401  # openvino has no stubs
-    """Return the graph of a recipe from its plan; None where no plan of these weights and this OpenVINO ships."""
+def is_planned(recipe: Recipe, folder: Path = PLANS) -> bool:
+    """Return whether a plan of these weights, which the key of the recipe names, and of this OpenVINO ships."""
     path = folder / f"{recipe.plan}.zip"
     if not recipe.plan or not path.is_file():
-        return None
+        return False
     with zipfile.ZipFile(path) as archive:
         entries = json.loads(archive.read(_ENTRIES))
-        if (entries["key"], tuple(entries["shape"]), entries["openvino"]) != (
-            recipe.key,
-            recipe.shape,
-            ov.__version__,
-        ):
-            return None
+    return (entries["key"], tuple(entries["shape"]), entries["openvino"]) == (recipe.key, recipe.shape, ov.__version__)
+
+
+def planned_graph(recipe: Recipe, folder: Path = PLANS) -> Any | None:  # noqa: ANN401  # openvino has no stubs
+    """Return the graph of a recipe from its plan; None where no plan of these weights and this OpenVINO ships."""
+    if not is_planned(recipe, folder):
+        return None
+    with zipfile.ZipFile(folder / f"{recipe.plan}.zip") as archive:
+        entries = json.loads(archive.read(_ENTRIES))
         graph, rest = archive.read(_GRAPH), archive.read(_REST)
     try:
         constants = b"".join(_constants(entries["parts"], rest, recipe.files))

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from ainode.models.errors import PrecisionRefused
 from ainode.models.running.graph_cache import GRAPH, cached_graph, keep_graph
-from ainode.models.running.plans import planned_graph
+from ainode.models.running.plans import is_planned, planned_graph
 
 if TYPE_CHECKING:
     from torch import nn
@@ -186,6 +186,13 @@ def converted_graph(recipe: Recipe, cache: Path) -> Any:  # noqa: ANN401  # open
         keep_graph(graph, folder, origin)
         graph = cached_graph(folder) or graph
     return graph
+
+
+def has_graph(recipe: Recipe, execution: Execution) -> bool:
+    """Return whether a network runs without being built: on the CPU, by a graph of the cache or of a plan."""
+    if placed(execution.device) != "cpu":
+        return False
+    return is_planned(recipe) or cached_graph(_place(recipe, execution.cache)[0]) is not None
 
 
 def kept_conversion(recipe: Recipe, cache: Path) -> Path:

@@ -19,6 +19,7 @@ from ainode.models.running.runtime import (
     Recipe,
     Runner,
     cpu_has_bf16,
+    has_graph,
     runner,
     sha256_of,
 )
@@ -162,6 +163,13 @@ def detector_recipe(card: Card, path: Path, digest: str, class_count: int) -> Re
 
     key = f"spine detector {card.detector.architecture} {class_count} {digest}"
     return Recipe(build, (1, 1, side, side), key, "spine_radiograph_detector", {DETECTOR: path})
+
+
+def has_detector_graph(paths: Mapping[str, Path], *, execution: Execution) -> bool:
+    """Return whether the shipped card's detector runs without ultralytics, which builds it where no graph of it is."""
+    card, path = read_card(), paths[DETECTOR]
+    names = class_names(path) or card.detector.class_names
+    return has_graph(detector_recipe(card, path, sha256_of(path), len(names)), execution)
 
 
 def weights_in(folder: Path, card: Card | None = None) -> dict[str, Path]:

@@ -16,7 +16,7 @@ from typing import Final, TypeVar
 import typer
 from pydantic import TypeAdapter, ValidationError
 
-from ainode.node.commands.initial_routes import routes_text
+from ainode.node.commands.initial_routes import routes_text, unready_lines
 from ainode.node.errors import ConfigError
 from ainode.node.keeping.people import person_name
 from ainode.node.settings import load
@@ -251,7 +251,7 @@ def next_commands(config: Path, answers: Answers, choices: Choices) -> str:
             "Every model that ships has a route. To leave one out, remove its [[route]] from routes.toml; next time "
             "`init --models A,B` writes those of A and B alone, --models none none."
         )
-    lines += [*_ports_in_use(answers, choices), "Next:"]
+    lines += [*unready_lines(choices.models), *_ports_in_use(answers, choices), "Next:"]
     if not answers.user:
         lines.append(f"  {program()} user add NAME --role administrator {option}")
     lines += [f"  {program()} check {option}", f"  {program()} serve {option}"]

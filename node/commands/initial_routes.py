@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from ainode.node.errors import ConfigError
+from ainode.node.reading import registry
+from ainode.node.reading.boundary import installation_of
 from ainode.node.settings.files import shipped
 from ainode.node.settings.route_text import with_keys
 
@@ -44,6 +46,17 @@ def models_of(text: str) -> tuple[str, ...] | None:
     if not models:
         raise ConfigError(f"--models: {text!r} names no model; give some of {', '.join(known)}, or {NONE}")
     return models
+
+
+def unready_lines(models: Sequence[str] | None) -> Iterator[str]:
+    """Yield a sentence for each set of packages that shipped models lack, and the command that installs them."""
+    shipped_models = dict.fromkeys(route.handler for route in _shipped_routes(_parts()[1:]))
+    absent: dict[tuple[str, ...], list[str]] = {}
+    for model in shipped_models if models is None else models:
+        absent.setdefault(registry.lacking(model), []).append(model)
+    for packages, names in absent.items():
+        if packages:
+            yield f"Not ready yet: {', '.join(names)}; missing: {', '.join(packages)}; {installation_of(packages)}"
 
 
 def routes_text(models: Sequence[str] | None, destination: str = "") -> str:

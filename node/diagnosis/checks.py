@@ -18,7 +18,7 @@ from ainode.node.archive.delivery import reach_listener
 from ainode.node.archive.web import WebLink
 from ainode.node.deciding import router
 from ainode.node.domain import Needs, counted
-from ainode.node.errors import ConfigError, NodeError, installation
+from ainode.node.errors import ConfigError, NodeError
 from ainode.node.identity import on_clock
 from ainode.node.keeping import database
 from ainode.node.keeping.backlog import Backlog
@@ -27,7 +27,7 @@ from ainode.node.keeping.readership import Readership
 from ainode.node.keeping.workitems import KeptWorkitem, Workitems, WorkitemState
 from ainode.node.notifying import sending
 from ainode.node.reading import confinement
-from ainode.node.reading.boundary import OF_HANDLERS
+from ainode.node.reading.boundary import installation_of
 from ainode.node.reading.reader import Reader
 from ainode.node.reading.weights import HandlerWeights, ModelEnvironment, environment
 from ainode.node.routes import Route, RouteMode
@@ -329,7 +329,7 @@ def _route_line(route: Route, models: ModelEnvironment, question: Future[Needs],
         return (name, NOT_READY, str(error))
     if needs.missing_packages:
         packages = ", ".join(needs.missing_packages)
-        return (name, NOT_READY, f"missing: {packages}; {installation(*OF_HANDLERS)}")
+        return (name, NOT_READY, f"missing: {packages}; {installation_of(needs.missing_packages)}")
     if state == READY and not route.live_destinations:
         is_shadow = route.mode is RouteMode.SHADOW
         silence = (

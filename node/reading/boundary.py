@@ -6,7 +6,7 @@ A message of a library may repeat the value of a header, so the error names the 
 import logging
 import signal
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -16,9 +16,6 @@ from ainode.node.disk import is_full
 from ainode.node.errors import NodeError, OutOfResources, installation
 
 log = logging.getLogger(__name__)
-
-OF_HANDLERS = ("models", "detect")
-"""the extras with the packages of the shipped handlers"""
 
 SEE_THE_LOG: Final = "; see the log"
 """how the words of an error end that a handler did not mean: an exception that is none of the node's"""
@@ -68,8 +65,15 @@ def _is_full_disk(error: BaseException) -> bool:
     return any(isinstance(cause, Exception) and is_full(cause) for cause in causes.values())
 
 
+def installation_of(packages: Iterable[str]) -> str:
+    """Return the command that installs packages of the shipped handlers; ultralytics alone is in no other extra."""
+    names = {package.partition(".")[0] for package in packages}
+    extras = [*(["models"] if names - {"ultralytics"} else []), *(["detect"] if "ultralytics" in names else [])]
+    return installation(*extras)
+
+
 def _remedy(name: str, missing: str) -> str:
     """Return how the missing module of a handler is found: a site's handler, a package of it, or a package of ours."""
     if name == missing or name.startswith(f"{missing}."):
         return "put its folder on PYTHONPATH, or install it as a package; see handlers/README.md"
-    return f"install the package that has {missing}" if "." in name else installation(*OF_HANDLERS)
+    return f"install the package that has {missing}" if "." in name else installation_of([missing])

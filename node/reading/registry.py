@@ -83,6 +83,14 @@ def module(name: str, models: Path | None = None) -> ModuleType:
         return importlib.import_module(shipped_name if "." in name else f"ainode.handlers.{shipped_name}")
 
 
+def lacking(name: str) -> tuple[str, ...]:
+    """Return which packages a handler that ships lacks with the shipped weights; its module is imported.
+
+    Raises: ConfigError if the module cannot be imported.
+    """
+    return _absent(getattr(module(name), "PACKAGES", ()))
+
+
 def handler(name: str, environment: ModelEnvironment) -> Handler:
     """Return the handler of that name, or of that module (`my_package.my_handler`) for one of a site's own.
 
@@ -131,4 +139,8 @@ def _missing_packages(name: str, handler: Handler) -> tuple[str, ...]:
     packages: tuple[str, ...] | None = getattr(handler, "packages", None)
     if packages is None:
         packages = getattr(module(name), "PACKAGES", ())
+    return _absent(packages)
+
+
+def _absent(packages: Iterable[str]) -> tuple[str, ...]:
     return tuple(package for package in packages if importlib.util.find_spec(package) is None)

@@ -1,5 +1,6 @@
 """What the spine handler takes and declines, by headers alone; no network is loaded."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from ainode.node import testing
 from ainode.node.disk import sha256_of
 from ainode.node.domain import Handler, OutOfScope, Selection, Study
 from ainode.node.encoding import headers
+from ainode.node.reading import registry
 from ainode.node.reading.weights import ModelEnvironment, WeightStore
 
 CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
@@ -20,6 +22,30 @@ CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 @pytest.fixture
 def handler(tmp_path: Path) -> SpineRadiograph:
     return build(ModelEnvironment(WeightStore(tmp_path), tmp_path))
+
+
+def test_ultralytics_is_needed_only_where_the_detector_must_be_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed("cv2", "openvino", "safetensors", "timm", "torch")
+    from safetensors.numpy import load_file, save_file
+
+    from ainode.models.running.runtime import Execution
+    from ainode.models.spine_radiograph.card import DETECTOR
+    from ainode.models.spine_radiograph.model import has_detector_graph
+
+    monkeypatch.setitem(sys.modules, "ultralytics", None)  # as Python finds a package that is not installed
+    missing = {
+        device: registry.needs("spine_radiograph", build(environment)).missing_packages
+        for device in ("cpu", "torch-cpu")
+        for environment in [ModelEnvironment(WeightStore(tmp_path), tmp_path, device=device)]
+    }
+    assert missing == {"cpu": (), "torch-cpu": ("ultralytics",)}
+    shipped = WeightStore(tmp_path).verified("spine_radiograph/detector")
+    own = tmp_path / "own.safetensors"
+    save_file({name: np.asarray(2 * value) for name, value in load_file(shipped).items()}, own)
+    assert has_detector_graph({DETECTOR: shipped}, execution=Execution(tmp_path, "cpu"))
+    assert not has_detector_graph({DETECTOR: own}, execution=Execution(tmp_path, "cpu"))
 
 
 def a_study(folder: Path, *, rows: int = 512, **header: str | int) -> Study:

@@ -1,12 +1,14 @@
 """`ainode init` writes the configuration of a new node."""
 
 import socket
+import sys
 import tomllib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support import installed
 from typer.testing import CliRunner
 
 from ainode.node.commands.init import (
@@ -48,6 +50,17 @@ def test_the_next_commands_are_printed_as_a_shell_takes_them(tmp_path: Path) -> 
         "Then open http://127.0.0.1:8080/ on this machine.",
     ]
     assert "user add" not in next_commands(tmp_path / "node.toml", Answers(user="ada"), Choices())
+
+
+def test_models_that_get_a_route_and_lack_a_package_are_named_with_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed("cv2", "openvino", "safetensors", "scipy", "torch")
+    monkeypatch.setitem(sys.modules, "timm", None)  # as Python finds a package that is not installed
+    text = next_commands(tmp_path / "node.toml", Answers(), Choices())
+    assert "Not ready yet: spine_radiograph, lung_nodule; missing: timm; in the checkout of ainode: " in text
+    assert "'.[models]'" in text
+    assert "Not ready" not in next_commands(tmp_path / "node.toml", Answers(), Choices(models=("skin_lesion",)))
 
 
 @pytest.mark.parametrize("name", ["node.toml", "routes.toml"])
