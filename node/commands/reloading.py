@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from ainode.node.diagnosis.checks import NOT_READY, route_lines
+from ainode.node.diagnosis.scopes import unread_words
 from ainode.node.domain import counted
 from ainode.node.keeping.folder_lock import owner
 from ainode.node.settings import Settings, sources
@@ -44,7 +45,8 @@ def reloaded(config: Path | None, settings: Settings) -> tuple[str, int]:
 def words_of(outcome: reload.Outcome, settings: Settings) -> tuple[str, int]:
     """Return what became of a reload, and the exit status; of one that was made also which routes cannot read, and why.
 
-    Each handler is asked as `ainode check` asks it. A route that is not ready is no fault of the reload.
+    Each handler is asked as `ainode check` asks it. A route that is not ready is no fault of the reload, and neither is
+    one that takes what its model never reads.
     """
     if outcome.problems:
         words = "nothing was changed"
@@ -52,6 +54,9 @@ def words_of(outcome: reload.Outcome, settings: Settings) -> tuple[str, int]:
             words += ": the node has the variables of its start, and a restart gives it others"
         return "\n".join([*outcome.problems, words]), 2
     broken = [f"{name} is not ready: {why}" for name, state, why in route_lines(settings) if state == NOT_READY]
+    unread = [
+        f"route {route.name}: {words}" for route in settings.routes if (words := unread_words(route, settings.models))
+    ]
     routes, peers = counted(len(settings.routes), "route"), counted(len(settings.peers), "peer")
     readiness = f", but {len(broken)} of the routes cannot read:" if broken else ""
-    return "\n".join([*outcome.changes, f"the node works with {routes} and {peers}{readiness}", *broken]), 0
+    return "\n".join([*outcome.changes, f"the node works with {routes} and {peers}{readiness}", *broken, *unread]), 0

@@ -17,6 +17,7 @@ from ainode.node.archive import dimse, orthanc, qido, ups
 from ainode.node.archive.delivery import reach_listener
 from ainode.node.archive.web import WebLink
 from ainode.node.deciding import router
+from ainode.node.diagnosis.scopes import unread_words
 from ainode.node.domain import Needs, counted
 from ainode.node.errors import ConfigError, NodeError
 from ainode.node.identity import on_clock
@@ -330,6 +331,7 @@ def _route_line(route: Route, models: ModelEnvironment, question: Future[Needs],
     if needs.missing_packages:
         packages = ", ".join(needs.missing_packages)
         return (name, NOT_READY, f"missing: {packages}; {installation_of(needs.missing_packages)}")
+    words = "; ".join(filter(None, [words, unread_words(route, models.models)]))
     if state == READY and not route.live_destinations:
         is_shadow = route.mode is RouteMode.SHADOW
         silence = (

@@ -6,6 +6,7 @@ from pathlib import Path
 from support.described import DESCRIPTION, write_model
 
 from ainode.node.commands.reloading import words_of
+from ainode.node.diagnosis.checks import route_lines
 from ainode.node.settings import load
 from ainode.node.starting.reload import Outcome
 
@@ -15,6 +16,19 @@ handler = "{name}"
 modality = ["DX"]
 destinations = []
 """
+
+
+def test_a_reload_names_a_body_part_of_a_route_that_its_model_never_reads(tmp_path: Path) -> None:
+    (tmp_path / "net.onnx").write_bytes(b"no network: nothing opens the file")
+    write_model(tmp_path / "models", "bright", tmp_path / "net.onnx")
+    config = tmp_path / "node.toml"
+    config.write_text(f'[node]\ndata = "{tmp_path}"\n', encoding="utf-8")
+    (tmp_path / "routes.toml").write_text(f'{ROUTE.format(name="bright")}body_part = ["ABDOMEN", "CHEST"]\n')
+    settings = load(config)
+    words, status = words_of(Outcome(datetime.now(UTC), (), ()), settings)
+    unread = "it takes ABDOMEN, which its model refuses: [takes] of bright has DX and CHEST"
+    assert (status, words.splitlines()[-1]) == (0, f"route bright: {unread}")
+    assert next(route_lines(settings))[2].endswith(unread)
 
 
 def test_a_reload_names_the_routes_that_cannot_read_and_why(tmp_path: Path) -> None:
