@@ -60,7 +60,7 @@ def _different_lines(comparison: RouteComparison, named: Mapping[str, str]) -> I
     yield ""
     yield table(("study", *(named[route.name] for route in comparison.routes)), rows)
     if len(comparison.different) > len(shown):
-        yield f"the newest {len(shown)} of {len(comparison.different)}; the console's page Compare has more"
+        yield f"the newest {len(shown)} of {len(comparison.different)}; the console's page /console/compare has more"
 
 
 def _percentages(estimate: Estimate) -> str:

@@ -70,7 +70,12 @@ def repeated_differences(first: Reading, second: Reading) -> tuple[str, ...]:
 
 def _difference(kind: DocumentKind, content: bytes, other: bytes) -> str:
     digests = [hashlib.sha256(item).hexdigest()[:12] for item in (content, other)]
-    return f"a document ({kind}) has other bytes: sha256 {digests[0]}…, then {digests[1]}…"
+    hint = (
+        "; a program that makes new UIDs at random, or states the time, never repeats"
+        if kind is DocumentKind.OBJECT
+        else ""
+    )
+    return f"a document ({kind}) has other bytes: sha256 {digests[0]}…, then {digests[1]}…{hint}"
 
 
 def _timeless(summary: str) -> object:
