@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from ainode.node.receiving import places as of_places
+from ainode.node.receiving import places as places_module
 from ainode.node.receiving.places import MAX_OPENINGS, OPENING_S, PATIENCE_S, Place, Places, Stage, displaced
 from ainode.node.receiving.upper_layer import AssociationLost, Channel
 
@@ -85,7 +85,7 @@ def test_beyond_the_places_a_new_connection_takes_that_of_a_silent_one(callers: 
 
 
 def test_who_opens_no_association_in_time_is_cut(callers: Callers, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(of_places, "_STANDSTILL_S", 3600.0)
+    monkeypatch.setattr(places_module, "_STANDSTILL_S", 3600.0)
     late, early = callers.connect(age_s=OPENING_S + 1), callers.connect()
     callers.places._earliest_s -= 100
     callers.places.watch()
@@ -139,7 +139,7 @@ def test_a_caller_at_its_own_limit_takes_the_place_of_nobody_else(callers: Calle
 def test_an_association_that_ends_is_that_of_who_waits_for_it(
     callers: Callers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(of_places, "PATIENCE_S", 3600.0)
+    monkeypatch.setattr(places_module, "PATIENCE_S", 3600.0)
     first, _ = callers.associate(), callers.associate()
     waiting = callers.connect()
     answers: list[bool] = []
@@ -154,7 +154,7 @@ def test_an_association_that_ends_is_that_of_who_waits_for_it(
 def test_the_more_callers_wait_the_less_an_association_may_be_idle(
     callers: Callers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(of_places, "PATIENCE_S", 3600.0)
+    monkeypatch.setattr(places_module, "PATIENCE_S", 3600.0)
     for _ in range(2):
         callers.associate(idle_s=3600.0 / 10)
     waiting = [callers.connect() for _ in range(20)]
