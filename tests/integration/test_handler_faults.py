@@ -436,10 +436,10 @@ def test_check_has_one_line_for_each_broken_handler_and_the_other_lines_stand(tm
     faults = {"syntax": {"body": SYNTAX_ERROR}, "raises": {"build": RAISE}, "hangs": {"build": HANG}, "well": {}}
     routes = tuple(Route(name, write_handler(tmp_path, name, **fault)) for name, fault in faults.items())
     node = NodeTable(data=tmp_path / "data", min_free_bytes=0)
-    lines = check_lines(Settings(node=node, routes=routes, reader=ReaderTable(time_limit_s=5)))
+    lines = check_lines(Settings(node=node, routes=routes, reader=ReaderTable(time_limit_s=20)))
     states = {name: (state, reason) for name, state, reason in lines}
     assert states["disk"][0] == states["route well"][0] == "ready"
-    for name, reason in (("syntax", "SyntaxError"), ("raises", "ValueError"), ("hangs", "was killed after 5 s")):
+    for name, reason in (("syntax", "SyntaxError"), ("raises", "ValueError"), ("hangs", "was killed after 20 s")):
         state, told_reason = states[f"route {name}"]
         assert state == "not ready"
         assert reason in told_reason

@@ -451,7 +451,9 @@ def test_what_arrived_before_the_time_limit_is_used(tmp_path: Path, current: Pat
     files = files_of("1.2.1", "20250101")[:2]
     answers = [answer("1.2.1", "20250601"), answer("1.2.2", "20250101")]
     with listing(answers, files, before=slow_second) as peer:
-        gathered = Priors(settings(tmp_path, peer)).gather("job", route("scp", timeout_s=10.0), current)
+        site = settings(tmp_path, peer)
+        patient = site.model_copy(update={"node": site.node.model_copy(update={"network_timeout_s": 60.0})})
+        gathered = Priors(patient).gather("job", route("scp", timeout_s=10.0), current)
         gave_up.set()
     assert len(gathered.files) == 2
     assert gathered.notes == ("Earlier studies: scp did not deliver them within 10 s; read with 1 of up to 2.",)
