@@ -67,8 +67,11 @@ def jobs(
 ) -> None:
     """List jobs and the delivery of each document, and what cannot be read; the newest jobs come last."""
     from ainode.node.commands.times import time_since
+    from ainode.node.errors import ConfigError
     from ainode.node.keeping.job_pages import JobFilter
 
+    if page > 1 and not limit:
+        raise ConfigError("--page is a page of so many jobs; give --limit, too")
     settings = settings_of(config)
     criteria = JobFilter(study, route, state, time_since(since, datetime.now(UTC)) if since else None)
     chosen, position = _page(settings, criteria, failed=failed, limit=limit, page=page)
@@ -110,9 +113,11 @@ def _page(
         chosen, count = list(pages.page(criteria, count=limit or None, offset=offset)), pages.count(criteria)
     if not limit:
         return chosen, ""
+    if not chosen:
+        return chosen, f"no job on page {page}; {count} in all"
     last = offset + len(chosen)
     older = f"; --page {page + 1} has older ones" if last < count else ""
-    return chosen, f"jobs {min(offset + 1, last)} to {last} of {count}, counted from the newest{older}"
+    return chosen, f"jobs {offset + 1} to {last} of {count}, counted from the newest{older}"
 
 
 def _past_rows(ledger: "Ledger", criteria: "JobFilter") -> "Iterator[tuple[object, ...]]":

@@ -95,7 +95,8 @@ def go_live(path: Path, change: Exchange, settings: Settings) -> Path:
 def go_back(path: Path, name: str, settings: Settings) -> tuple[str, bool]:
     """Write the routes as they were before a route went live.
 
-    Return the name of the route that is live again, and whether the whole file is as it was.
+    Return the name of the route that is live again, '' where it is gone from the file or its mode is as it was, and
+    whether the whole file is as it was.
 
     Raises: ConfigError if no former file is kept in which the route was a shadow; as `go_live`.
     """

@@ -127,13 +127,15 @@ def route_back(
 
     settings, path = settings_of(config), _routes_file(config)
     other, is_whole = go_back(path, name, settings)
-    record_change(settings, f"route:{name}", "went back to shadow", {"in the place of": other})
-    words = "" if is_whole else "; what else was changed since stays"
-    print(f"{path}: {name} is a shadow, {other} is live{words}")
-    routes = {route.name: route for route in settings.routes}
-    silence = unsent(routes[other], routes[name]) if other else ""
-    for line in filter(None, [silence, *unnamed(settings, other, name), untested(settings, other, name)]):
-        print(f"still to do: {line}")
+    record_change(settings, f"route:{name}", "went back to shadow", {"in the place of": other} if other else {})
+    words = f"{other} is live" if other else f"no other route changes: see that one is live in the place of {name}"
+    rest = "" if is_whole else "; what else was changed since stays"
+    print(f"{path}: {name} is a shadow, {words}{rest}")
+    if other:
+        routes = {route.name: route for route in settings.routes}
+        silence = unsent(routes[other], routes[name])
+        for line in filter(None, [silence, *unnamed(settings, other, name), untested(settings, other, name)]):
+            print(f"still to do: {line}")
     print("type `ainode reload` for it")
 
 

@@ -15,9 +15,9 @@ def time_since(text: str, now: datetime) -> datetime:
 
     Raises: ConfigError.
     """
-    if match := _AGE.fullmatch(text):
-        return now - timedelta(**{_UNITS[match[2]]: int(match[1])})
     try:
+        if match := _AGE.fullmatch(text):
+            return now - timedelta(**{_UNITS[match[2]]: int(match[1])})
         return datetime.fromisoformat(text).astimezone(now.tzinfo)
     except (ValueError, OverflowError) as error:
         raise ConfigError(f"{text!r} is no time; give 2026-03-01, 2026-03-01T08:30, 90m, 36h or 7d") from error

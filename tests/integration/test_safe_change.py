@@ -144,6 +144,23 @@ def test_what_was_changed_since_stays_where_a_route_goes_back(config: Path) -> N
     assert routes(config).count('["DX", "CR"]') == 2
 
 
+def test_the_way_back_says_that_no_route_is_live_where_the_former_one_was_removed_since(config: Path) -> None:
+    answer(config, 20)
+    config.write_text(config.read_text(encoding="utf-8") + '[self_test]\nroutes = ["skin next"]\n', encoding="utf-8")
+    assert ainode(config, "route", "live", "skin next").exit_code == 0
+    text = routes(config)
+    alone = text[: text.index("[[route]]")] + text[text.rindex("[[route]]") :]
+    config.with_name("routes.toml").write_text(alone, encoding="utf-8")
+    done = ainode(config, "route", "back", "skin next")
+    assert done.exit_code == 0, done.exception
+    assert (
+        "skin next is a shadow, no other route changes: see that one is live in the place of skin next" in done.output
+    )
+    assert "still to do" not in done.output
+    assert {name: mode for name, (mode, _) in modes(config).items()} == {"skin next": RouteMode.SHADOW}
+    assert [event.details.get("in the place of") for event in events(load(config).data / "audit")] == ["skin", None]
+
+
 def test_a_route_that_never_went_live_cannot_go_back(config: Path) -> None:
     for name, words in (("skin", "no file beside"), ("skin next", "is not live, so it cannot go back")):
         error = ainode(config, "route", "back", name).exception

@@ -118,6 +118,19 @@ def test_pages_of_jobs_begin_with_the_newest_and_say_what_is_left(config: Path) 
     assert listed(config, "--failed", "--limit", "2", "--page", "2") == ["job0"]
 
 
+def test_a_page_behind_the_last_says_how_many_jobs_there_are_and_a_page_without_a_limit_is_refused(
+    config: Path,
+) -> None:
+    open_jobs(config, 9)
+    for words in ((), ("--failed",)):
+        last = output(config, *words, "--limit", "4", "--page", "5").splitlines()[-1]
+        assert last == f"no job on page 5; {3 if words else 9} in all"
+    assert output(config, "--route", "bone", "--limit", "4").splitlines()[-1] == "no job on page 1; 0 in all"
+    done = CliRunner().invoke(jobs_app, ["jobs", "--page", "2", "--config", str(config)])
+    assert isinstance(done.exception, ConfigError)
+    assert "give --limit" in str(done.exception)
+
+
 def test_a_state_that_no_job_has_is_refused_with_those_that_there_are(config: Path) -> None:
     done = CliRunner().invoke(jobs_app, ["jobs", "--state", "broken", "--config", str(config)])
     assert done.exit_code == 2
@@ -129,7 +142,7 @@ def test_a_time_is_a_date_a_time_or_an_age() -> None:
     ages = {"90m": timedelta(minutes=90), "36h": timedelta(hours=36), "7d": timedelta(days=7)}
     assert {text: now - time_since(text, now) for text in ages} == ages
     assert time_since("2026-03-01T08:30+02:00", now) == datetime(2026, 3, 1, 6, 30, tzinfo=UTC)
-    for wrong in ("yesterday", "7w", "-7d", "2026-13-01"):
+    for wrong in ("yesterday", "7w", "-7d", "2026-13-01", "999999d"):
         with pytest.raises(ConfigError, match="is no time; give 2026-03-01"):
             time_since(wrong, now)
 
