@@ -22,10 +22,22 @@ _TEXTS: Final = {"LO": 64, "SH": 16, "ST": 1024, "LT": 10240, "UC": 10240, "UT":
 _LEFT_OUT: Final = ("the program's words name the patient, and are left out", "left out")
 # Names in the form of DICOM, and what is said to be a patient's.
 _NAME: Final = re.compile(r"[^\W\d_]{2,}\^[^\W\d_]{2,}")
-_LABELED: Final = re.compile(
-    r"\b(?:patient(?:['\u2019]?s)?[\s_-]*(?:name|id|identifier|birth[\s_-]*date|date of birth)|date of birth|mrn|dob)"
-    r"\s*[:=#]\s*(\S.{0,200})",
-    re.IGNORECASE,
+# What a person's name, identifier or day of birth follows, in English, German, French, Spanish, Portuguese, Italian,
+# Dutch and Russian.
+_LABELS: Final = (
+    r"patient(?:['\u2019]?s)?[\s_-]*(?:name|id|identifier|birth[\s_-]*date|date of birth)",
+    r"patienten[\s_-]*(?:name|id|nummer)|nom d[eu] (?:la )?patiente?|(?:nombre|nome) d(?:el|e la|o|a) paciente",
+    r"nome d(?:el|ella) paziente|pati[eë]nt(?:naam|nummer)|naam (?:van de )?pati[eë]nt|имя пациент(?:а|ки)",  # noqa: RUF001
+    r"date of birth|mrn|dob|geburtsdatum|date de naissance|fecha de nacimiento|data de nascimento|data di nascita",
+    r"geboortedatum|дата рождения|(?:sur|family |last )name|(?:nach|familien)name|nom de famille|apellidos?",
+    r"sobrenome|cognome|achternaam|фамилия",
+)
+_LABELED: Final = re.compile(rf"\b(?:{'|'.join(_LABELS)})\s*[:=#]\s*(\S.{{0,200}})", re.IGNORECASE)
+_LETTERS: Final = r"(?:[^\W\d_]|['\u2019 -])"
+# The bare word stands before names of models and series too: only what is written as surname, comma, given name counts.
+_NAMED: Final = re.compile(
+    rf"(?:^|[.;,|(])\s*(?:name|nom|nombre|nome|naam|имя)\s*[:=#]\s*({_LETTERS}+,\s*{_LETTERS}+)",
+    re.IGNORECASE | re.MULTILINE,
 )
 _OF_A_CODE: Final = frozenset(("CodeValue", "LongCodeValue", "CodingSchemeDesignator", "CodingSchemeVersion"))
 _STANDARD_SCHEMES: Final = frozenset(("SCT", "SRT", "SNM3", "DCM", "LN", "UCUM", "FMA", "UMLS", "RADLEX", "RFC5646"))
@@ -62,8 +74,13 @@ def leave_out_quotes(dataset: Dataset, sources: Sequence[Instance]) -> bool:
 
 def _states_another(text: str, quotes: Callable[[str], bool]) -> bool:
     """Return whether a text states somebody as a patient who is not the patient of the images."""
-    stated = [*_NAME.findall(text), *_LABELED.findall(text)]
+    named = (words for words in _NAMED.findall(text) if all(map(_has_capital, words.split(","))))
+    stated = [*_NAME.findall(text), *_LABELED.findall(text), *named]
     return any(not quotes(words) for words in stated)
+
+
+def _has_capital(text: str) -> bool:
+    return any(letter.isupper() for letter in text)
 
 
 def _image_texts(sources: Sequence[Instance]) -> set[tuple[str, str]]:

@@ -357,11 +357,33 @@ def test_a_text_of_a_report_of_an_object_is_looked_at_at_every_depth_and_its_sub
 
 
 @pytest.mark.parametrize(
-    "text", ["compared with Doe^John", "Patient ID: 99881", "patient's name = John Doe", "DOB: 1.2.1950"]
+    "text",
+    [
+        *("compared with Doe^John", "Patient ID: 99881", "patient's name = John Doe", "DOB: 1.2.1950"),
+        *("Name: Doe, Jane born 1950-01-01", "lungs; NAME: DOE, JANE", "Nom: Dupont, Anne-Marie"),
+        *("Naam: de Vries, Piet", "Имя: Иванова, Анна", "ФАМИЛИЯ: Иванова", "Surname = Doe"),
+        *("Patientenname: Doe", "Geburtsdatum: 1.2.1950", "Nom du patient : Dupont", "Nombre de la paciente: Ana"),
+        *("Nome da paciente: Ana", "Data di nascita: 1.2.1950", "Naam patiënt: Piet", "Дата рождения: 1.2.50"),
+    ],
 )
 def test_an_object_whose_text_states_another_patient_is_refused(tmp_path: Path, text: str) -> None:
     sources = of_patient(tmp_path)
-    refuse(sources, {"ImageComments": text}, "its ImageComments states a patient who is not that of the images")
+    values: dict[str, object] = {"SpecificCharacterSet": "ISO_IR 192", "ImageComments": text}
+    refuse(sources, values, "its ImageComments states a patient who is not that of the images")
+
+
+@pytest.mark.parametrize(
+    "text", ["Name: lung, left", "Name: nnUNet", "Model name: Net, Large", "Series name: Ax, T2", "nom: T2, FLAIR"]
+)
+def test_the_name_of_a_thing_is_taken_for_no_patient(tmp_path: Path, text: str) -> None:
+    sources = of_patient(tmp_path)
+    assert left(sources, an_object(sources, ImageComments=text)).ImageComments == text
+
+
+def test_the_patient_of_the_images_behind_such_a_label_is_left_out(tmp_path: Path) -> None:
+    sources = of_patient(tmp_path)
+    shown = left(sources, an_object(sources, ImageComments="Name: Mustermann, Jan"))
+    assert shown.ImageComments == "the program's words name the patient, and are left out"
 
 
 def test_a_text_that_the_image_has_in_its_place_may_be_repeated(tmp_path: Path) -> None:
