@@ -101,7 +101,7 @@ def _free_texts(dataset: Dataset) -> Iterator[tuple[Dataset, DataElement]]:
         return
     place = statement_of_item(dataset)
     for element in [*dataset]:
-        if element.tag.is_private or element.keyword == place or element.keyword in _OF_A_CODE:
+        if element.tag.is_private or (place and element.keyword == place) or element.keyword in _OF_A_CODE:
             continue
         if element.VR == "SQ":
             for item in element.value:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from pydicom import Dataset, dcmread
+from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import DataElement
 from pydicom.multival import MultiValue
 
@@ -56,6 +57,8 @@ _CONTENT_ITEMS: Final[Mapping[str, tuple[str, str]]] = {
 }
 _HUMAN: Final = ("337915000", "L-85B00")  # of SNOMED CT and SRT
 _OF_A_PERSON: Final[Mapping[str, str]] = {"VerificationFlag": "VERIFIED", "ApprovalStatus": "APPROVED"}
+# Values in which nobody looks for a name: where DICOM has text, or nothing, they may hold one.
+_OF_BYTES: Final = frozenset(("OB", "OD", "OF", "OL", "OV", "OW", "UN"))
 _OVERLAYS: Final = range(0x6000, 0x6100)
 # Encrypted attributes, and what a signature is made of (PS3.15 C): (0400,0561), attributes as they were, can be read.
 _ENCRYPTED: Final = 0x04000500
@@ -92,7 +95,17 @@ def _unheld(element: DataElement, *, may_overlay: bool) -> str:
         return "it has a digital signature, which does not hold once the node has marked the object"
     if element.tag.group in _OVERLAYS and not may_overlay:
         return "it has an overlay beside its pixels; burn it in, or write a presentation state"
+    if element.VR in _OF_BYTES and not element.tag.is_private and _OF_BYTES.isdisjoint(_standard_vrs(element)):
+        return f"its {element.keyword or element.tag} has bytes where DICOM has none, into which nobody can look"
     return ""
+
+
+def _standard_vrs(element: DataElement) -> Sequence[str]:
+    """Return the value representations that an element of the standard may have; none of an unknown element."""
+    try:
+        return dictionary_VR(element.tag).split(" or ")
+    except KeyError:
+        return ()
 
 
 def _statements(dataset: Dataset) -> _Statements:

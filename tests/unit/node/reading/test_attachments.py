@@ -372,6 +372,23 @@ def test_an_object_whose_text_states_another_patient_is_refused(tmp_path: Path, 
     refuse(sources, values, "its ImageComments states a patient who is not that of the images")
 
 
+@pytest.mark.parametrize(("tag", "vr"), [(0x00204000, "OB"), (0x0020FFFE, "OB"), (0x0020FFFE, "UN")])
+def test_bytes_in_the_place_of_a_text_or_of_nothing_that_dicom_knows_are_refused(
+    sources: tuple[Instance, ...], tag: int, vr: str
+) -> None:
+    dataset = an_object(sources)
+    dataset.add_new(tag, vr, b"of somebody ")
+    with pytest.raises(HandlerError, match="has bytes where DICOM has none, into which nobody can look"):
+        made([attached(encoded(dataset))], sources)
+
+
+def test_a_text_in_an_element_that_dicom_does_not_know_is_looked_at(tmp_path: Path) -> None:
+    sources = of_patient(tmp_path)
+    dataset = an_object(sources)
+    dataset.add_new(0x0020FFFE, "LO", "scan of Jan Mustermann")
+    assert left(sources, dataset)[0x0020FFFE].value == "the program's words name the patient, and are left out"
+
+
 @pytest.mark.parametrize(
     "text", ["Name: lung, left", "Name: nnUNet", "Model name: Net, Large", "Series name: Ax, T2", "nom: T2, FLAIR"]
 )
