@@ -19,10 +19,11 @@ from support.browser import PATIENCE_MS  # noqa: E402
 from support.console import DESKTOP, PHONE, launched, picture  # noqa: E402
 from support.tried import ANSWERED, REFUSED, SHOWN, try_files  # noqa: E402
 from support.web_bench import Bench  # noqa: E402
-from support.whole_console import FAILED, READ, UNMATCHED, whole_console  # noqa: E402
+from support.whole_console import FAILED, HANDLER, READ, UNMATCHED, whole_console  # noqa: E402
 
 from ainode.node.console.entry.access import Role, Visit  # noqa: E402
 from ainode.node.console.trials.owners import owner  # noqa: E402
+from ainode.node.reading.reader import ReaderState  # noqa: E402
 from ainode.node.routes import Route, RouteMode  # noqa: E402
 from ainode.node.settings import ConsoleTable  # noqa: E402
 
@@ -44,6 +45,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     with whole_console(tmp_path_factory.mktemp("phone"), ConsoleTable(patient="full")) as bench, launched() as browser:
         bench.pages.state.visit_of, bench.pages.state.is_open = visit_of, is_open
         try_files(bench, owner(PERSON))
+        states = (ReaderState(HANDLER, f"study {READ}", 12.0, 900_000_000),)
+        bench.parts.readers.states = lambda: states  # type: ignore[method-assign] - no study is read here
         context = browser.new_context(base_url=f"http://127.0.0.1:{bench.settings.web.port}", viewport=PHONE)
         context.set_default_timeout(PATIENCE_MS)
         yield context.new_page()
@@ -157,6 +160,14 @@ def test_the_table_of_a_comparison_says_on_a_phone_alone_that_it_goes_on_at_the_
             assert hint.is_visible() is goes_on
     bench.web.stop()
     bench.engine.dispose()
+
+
+def test_the_uid_of_a_study_that_is_read_pushes_no_column_out_of_the_page(page: Page) -> None:
+    page.set_viewport_size({"width": 1280, "height": 800})
+    page.goto("/console/system")
+    expect(page.locator("#readers")).to_contain_text(f"study …{READ[-8:]}")
+    assert page.locator("#readers").evaluate("(box) => box.scrollWidth <= box.clientWidth")
+    page.set_viewport_size(PHONE)
 
 
 def test_a_button_that_takes_something_away_differs_by_more_than_its_color(page: Page) -> None:
