@@ -19,6 +19,7 @@ from ainode.node import __version__
 from ainode.node.audit.messages import Message, exported, study_subject
 from ainode.node.disk import sha256_of
 from ainode.node.encoding.fhir import MEDIA_TYPE, Json, instant, without_empty
+from ainode.node.imaging.decoding import BROKEN_FILE
 from ainode.node.keeping.report_search import KeptReport, ReportFilter, ReportSearch
 from ainode.node.web.fhir_search import NAMES, PATIENT_NAMES, Search, WrongSearch, search_of
 from ainode.node.web.report_resources import report_resource, subject
@@ -139,8 +140,8 @@ class FhirReports:
 def _is_asked_for(search: Search, report: KeptReport) -> bool:
     try:
         header = _dataset(report, _HEADER)
-    except OSError:  # the page that has it says that it is gone
-        return False
+    except BROKEN_FILE:  # nobody can tell whose it is: the answer says that it lacks this report
+        return True
     return search.takes(subject(header), str(header.get("StudyDate") or ""))
 
 

@@ -357,6 +357,26 @@ def test_a_report_whose_file_changed_is_said_to_be_gone_and_is_not_served(served
     assert (entry["search"]["mode"], entry["resource"]["resourceType"]) == ("outcome", "OperationOutcome")
 
 
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_search_by_patient_says_which_report_it_lacks_because_nobody_can_read_whose_it_is(
+    served: Served, tmp_path: Path, *, is_there: bool
+) -> None:
+    path = source(tmp_path, PatientID="23", StudyDate="20251229")
+    job = str(4 + is_there) * 32
+    report(served.bench, job, path, a_result(path), queued_at=NOW - timedelta(days=30))
+    (kept,) = [item for item in served.bench.ledger.documents(job) if item.kind == "sr"]
+    content = kept.path.read_bytes()
+    if is_there:
+        kept.path.write_bytes(b"no DICOM")
+    else:
+        kept.path.unlink()
+    for search in ("subject:identifier=23", "date=2025-12-29"):
+        status, bundle = served.get(f"{ROOT}?_id={job}&{search}")
+        modes = [entry["search"]["mode"] for entry in bundle["entry"]]
+        assert (status, modes, job in json.dumps(bundle["entry"])) == (200, ["outcome"], True)
+    kept.path.write_bytes(content)
+
+
 @pytest.mark.parametrize("address", [ROOT, f"{ROOT}/{FIRST}", "/fhir/metadata"])
 def test_no_link_leads_to_a_foreign_host_that_a_caller_names(served: Served, address: str) -> None:
     answer = served.bench.call("GET", address, served.token, headers={"Host": "evil.example"})
