@@ -82,19 +82,27 @@ def examine(peer: Peer, settings: Settings, *, token: str, now: datetime, with_m
             if any(trial.outcome in {YES, OPEN} and "store " in trial.name for trial in protocol_trials):
                 stored_studies.append(specimens[0].ref.study_instance_uid)
     trials += worklist_trials(peer, settings)
-    is_archive_of_priors = any(route.priors and route.priors.source == peer.name for route in settings.routes)
     is_removed = _remove(peer, stored_studies)
     if stored_studies:
         trials.append(Trial("removed again", YES if is_removed else NO, "" if is_removed else _remedy(peer)))
     return Examination(
-        peer, tuple(trials), () if is_removed else tuple(stored_studies), is_archive_of_priors=is_archive_of_priors
+        peer,
+        tuple(trials),
+        () if is_removed else tuple(stored_studies),
+        is_archive_of_priors=_is_archive_of_priors(settings, peer),
     )
 
 
 def _is_worklist_alone(settings: Settings, peer: Peer) -> bool:
-    """Return whether nothing is stored there by DICOMweb: the service may have a worklist, and no images."""
+    """Return whether nothing is stored or fetched there by DICOMweb: the service may have a worklist, and no images."""
     is_destination = any(peer.name in route.destinations for route in settings.routes)
-    return bool(peer.worklist) and not (is_destination and peer.deliver == "dicomweb")
+    stores = is_destination and peer.deliver == "dicomweb"
+    fetches = _is_archive_of_priors(settings, peer) and peer.retrieve == "dicomweb"
+    return bool(peer.worklist) and not (stores or fetches)
+
+
+def _is_archive_of_priors(settings: Settings, peer: Peer) -> bool:
+    return any(route.priors and route.priors.source == peer.name for route in settings.routes)
 
 
 def _remedy(peer: Peer) -> str:

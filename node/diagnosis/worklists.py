@@ -24,11 +24,12 @@ def worklist_trials(peer: Peer, settings: Settings) -> Iterator[Trial]:
         return
     link = WebLink(peer, _ANSWER_S)
     try:
-        found = ups.search(link, peer.worklist, _MOST)
+        items = ups.search(link, peer.worklist, _MOST)
     except ArchiveError as error:
         yield Trial(SEARCH, NO, str(error))
         return
-    yield Trial(SEARCH, YES, f"{len(found)} scheduled and ready")
+    count = f"{_MOST} or more" if len(items) == _MOST else str(len(items))
+    yield Trial(SEARCH, YES, f"{count} scheduled and ready")
     if not peer.worklist.subscribe:
         return
     from ainode.node.archive import ups_channel  # noqa: PLC0415 - its library is an extra

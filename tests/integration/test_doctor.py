@@ -30,7 +30,7 @@ from ainode.node.diagnosis.advice import Examination, Trial, advice, problems
 from ainode.node.diagnosis.doctor import examine
 from ainode.node.diagnosis.doctor_objects import PATIENT, Specimen, synthetic_study
 from ainode.node.routes import PriorRule, Route
-from ainode.node.settings import NodeTable, Peer, PriorsTable, Settings
+from ainode.node.settings import NodeTable, Peer, PriorsTable, Settings, WorklistTable
 
 NOW = datetime(2026, 2, 1, 12, 30, tzinfo=UTC)
 FIND = "1.2.840.10008.5.1.4.1.2.2.1"
@@ -319,6 +319,18 @@ def test_a_retrieval_that_a_route_needs_was_seen_to_work(
     if sentences:
         assert "move_port is 0" in next(trial.detail for trial in examination.trials if trial.name == "C-MOVE")
         assert problems(examination) == ('retrieve = "move" does not work there; set retrieve = "get"',)
+
+
+def test_what_a_route_fetches_by_dicomweb_is_tried_of_an_archive_that_has_a_worklist_too(
+    archive: tuple[Orthanc, Peer], our_port: int
+) -> None:
+    changes = {"retrieve": "dicomweb", "name": "old", "worklist": WorklistTable()}
+    peer = archive[1].model_copy(update=changes)
+    route = Route("follow", "lung_nodule", priors=PriorRule("old"))
+    settings = Settings(node=NodeTable(port=our_port), routes=(route,))
+    examination = examine(peer, settings, token="worklist", now=NOW)  # noqa: S106
+    assert examination.works("WADO-RS")
+    assert [sentence.split(" ")[0] for sentence in problems(examination)] == ["[peer.worklist]"]
 
 
 def test_the_command_prints_a_table_and_fails_where_the_configuration_does(tmp_path: Path) -> None:
