@@ -164,7 +164,9 @@ def _log_lines(path: Path) -> str:
     """
     try:
         with path.open("rb") as file:
-            file.seek(max(path.stat().st_size - _LOG_BYTES, 0))
+            begin = file.seek(max(path.stat().st_size - _LOG_BYTES, 0))
+            if begin:
+                file.readline()  # the end of a line may begin in a UID, which no pattern knows then
             content = file.read()
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); give the file of the log") from error

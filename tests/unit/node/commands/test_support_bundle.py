@@ -77,6 +77,19 @@ def test_a_uid_becomes_the_same_word_in_every_file_and_those_of_the_standard_sta
     assert len(word) == len("uid-") + 12
 
 
+def test_no_part_of_a_uid_is_in_the_bundle_where_the_log_is_cut(config: Path) -> None:
+    line = f"INFO: {'x' * 1000} study {STUDY} end"
+    long_log = "\n".join([line] * (5 << 10))
+    # The cut leaves the last ten characters of the first UID that it meets.
+    end = len(f"{STUDY[-10:]} end\n")
+    whole_lines = ((4 << 20) - end) // len(f"{line}\n")
+    padding = (4 << 20) - end - whole_lines * len(f"{line}\n")
+    config.with_name("node.log").write_text(f"{long_log}\n{'y' * (padding - 1)}\n", encoding="utf-8")
+    text = bundle(config)["log.txt"]
+    assert STUDY[-10:] not in text
+    assert text.startswith("INFO: xxx")
+
+
 def test_hosts_and_addresses_are_masked_where_that_is_asked_for(config: Path) -> None:
     files = bundle(config, masks_hosts=True)
     together = "".join(files.values())
