@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
-# Codes of UCUM that nobody writes so.
-_UNIT_WORDS: Final = {"1": "", "[hnsf'U]": "HU"}
+from ainode.node.domain import unit_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +28,7 @@ def _of_finding(finding: Mapping[str, Any]) -> Iterator[ShownMeasurement]:
     for measurement in measurements[1:] if finding.get("verdict") else measurements:
         finding_name, concept = str(finding.get("name", "")), str(measurement["name"])
         is_one_name = finding_name.casefold() in {"", concept.casefold()}
-        unit = _UNIT_WORDS.get(measurement["unit"], measurement["unit"])
+        unit = unit_text(measurement["unit"])
         name = concept if is_one_name else f"{finding_name}, {concept}"
         place = f" on {measurement['place']}" if measurement.get("place") else ""  # older nodes named none
         yield ShownMeasurement(name, f"{_number(measurement['value'])} {unit}".rstrip() + place)

@@ -1,6 +1,6 @@
 """The nouns of the node: frozen, standard library only, valid once constructed."""
 
-from ainode.node.domain.counting import counted
+from ainode.node.domain.counting import counted, unit_text
 from ainode.node.domain.dicom import (
     CANDIDATE,
     FARTHEST_MM,
@@ -175,4 +175,5 @@ __all__ = [
     "refs",
     "score_text",
     "synthetic_uid",
+    "unit_text",
 ]

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from typing import Final
 
 from ainode.node.domain import (
     RESEARCH_USE_ONLY,
@@ -17,6 +16,7 @@ from ainode.node.domain import (
     Verdict,
     WeightsStatus,
     score_text,
+    unit_text,
 )
 from ainode.node.reports.limits import limits
 
@@ -29,9 +29,6 @@ _STATUS_SENTENCES = {
     WeightsStatus.RESEARCH: "research weights: trained on a named public set",
     WeightsStatus.SITE: "a site's own weights, under that site's responsibility",
 }
-
-# Codes of UCUM that nobody writes so.
-_UNIT_WORDS: Final = {"1": "", "[hnsf'U]": "HU"}
 
 
 def result_json(answer: Result | OutOfScope, context: DocumentContext) -> str:
@@ -216,6 +213,6 @@ def _date_text(measurement: Measurement, result: Result) -> str:
 
 
 def _measurement_text(measurement: Measurement) -> str:
-    unit = _UNIT_WORDS.get(measurement.unit.value, measurement.unit.value)
+    unit = unit_text(measurement.unit.value)
     place = f" on {measurement.place}" if measurement.place else ""
     return f"{measurement.concept.meaning} {measurement.value:.4g} {unit}".rstrip() + place
