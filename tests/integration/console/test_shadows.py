@@ -89,3 +89,15 @@ def test_a_comparison_says_which_route_is_live(viewer: Browser) -> None:
     assert '<option value="spine" selected>spine (live)</option>' in page
     assert '<option value="spine next" selected>spine next (shadow)</option>' in page
     assert "spine (live) in rows, spine next (shadow) in columns" in page
+
+
+def test_a_comparison_names_the_command_that_exchanges_routes_where_the_second_is_the_shadow_alone(
+    viewer: Browser,
+) -> None:
+    period = "since=2026-02-01&until=2026-04-01"
+    pages = [
+        viewer.get(f"/console/compare?{period}&first={first}&second={second}").text
+        for first, second in (("spine", "spine next"), ("spine next", "spine"))
+    ]
+    assert ["Before a change of the live route" in page for page in pages] == [True, True]
+    assert ["ainode route live" in page for page in pages] == [True, False]
