@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address
+from itertools import combinations
 from urllib.parse import urlsplit
 
 from ainode.node.domain import SELF_TEST_PEER
@@ -171,12 +172,11 @@ def _shared_ports(settings: Settings, sources: Sources) -> Iterator[str]:
         ports["priors.move_port"] = settings.priors.move_port
     if settings.self_test.routes:
         ports["self_test.port"] = settings.self_test.port
-    binds = {"web.port": settings.web.bind, "self_test.port": "127.0.0.1"}
-    for key, port in list(ports.items())[1:]:
-        table, _, name = key.partition(".")
-        others = [other for other, number in ports.items() if other != key and number == port]
-        if others and _is_overlapping(binds.get(key, settings.node.bind), binds.get(others[0], settings.node.bind)):
-            yield f"{sources.key(table, name)}: {port} is {others[0]} too; give each a port of its own"
+    binds = dict.fromkeys(ports, settings.node.bind) | {"web.port": settings.web.bind, "self_test.port": "127.0.0.1"}
+    for other, key in combinations(ports, 2):
+        if ports[other] == ports[key] and _is_overlapping(binds[other], binds[key]):
+            table, _, name = key.partition(".")
+            yield f"{sources.key(table, name)}: {ports[key]} is {other} too; give each a port of its own"
             return
 
 

@@ -470,3 +470,29 @@ def test_the_address_of_the_console_is_one_that_a_person_on_the_machine_can_type
 
 def test_the_address_of_a_console_with_a_certificate_is_https() -> None:
     assert WebTable(port=81, tls_certificate=Path("a"), tls_key=Path("b")).address == "https://127.0.0.1:81/"
+
+
+def test_pages_and_self_tests_on_one_port_are_refused_though_the_node_has_that_port_at_another_address(
+    tmp_path: Path,
+) -> None:
+    node = """
+[node]
+bind = "10.0.0.5"
+port = 11112
+[web]
+enabled = true
+port = 11112
+[self_test]
+routes = ["a"]
+port = 11112
+"""
+    route = '[[route]]\nname = "a"\nhandler = "skin_lesion"\n'
+    (refusal,) = refusals(written(tmp_path, node, route))
+    assert refusal.endswith("self_test.port: 11112 is web.port too; give each a port of its own")
+    assert refusals(written(tmp_path, node.replace("enabled = true\n", ""), route)) == []
+
+
+def test_a_port_that_the_node_has_at_every_address_is_refused_for_the_pages(tmp_path: Path) -> None:
+    node = '[node]\nbind = "0.0.0.0"\nport = 11112\n[web]\nenabled = true\nport = 11112\n'
+    (refusal,) = refusals(written(tmp_path, node))
+    assert refusal.endswith("web.port: 11112 is node.port too; give each a port of its own")
