@@ -14,7 +14,7 @@ from ainode.node.certificates import identity
 _AE_TITLE: Final = r"^[ -\[\]-~]*$"
 # A name becomes a folder, a file, an argument: `..` and `/` lead out of a folder, and `-x` is an option.
 NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
-ROUTE_NAME: Final = r"^[^\W_][^/\\]*$"
+ROUTE_NAME: Final = r"^[^\W_][^/\\\x00-\x1f\x7f]*$"
 """of a route, which people read: letters of every script and further signs may follow"""
 # LO (PS3.5 6.2): a backslash would make two values of the Station Name.
 PRINTED: Final = r"^[^\x00-\x1f\x7f\\]*$"
@@ -35,7 +35,8 @@ PATTERN_WORDS: Final = {
     COMPARED: "has a comma, a wild card (* or ?), a backslash or a control character; give the value of the worklist",
     HEADER: "is no name of an HTTP header; give one such as X-Remote-User",
     NAME: "has to begin with a letter or digit, and may hold A-Z a-z 0-9 _ . - alone; rename it",
-    ROUTE_NAME: "is no name of a route, which begins with a letter or digit and has no / and no \\; rename it",
+    ROUTE_NAME: "is no name of a route, which begins with a letter or digit and has no /, no \\ and no control "
+    "character; rename it",
     _HOST: "is no name and no address of a machine; leave out a scheme, a path and a port, which is a key of its own",
     _URL: "is no address such as https://archive.example/dicom-web; correct it, leave out a query, and let user_env "
     "and password_env name the variables of user and password",

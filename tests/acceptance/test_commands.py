@@ -387,7 +387,7 @@ def test_files_are_sent_to_a_peer_and_a_received_study_is_explained(tmp_path: Pa
         study = str(dcmread(next(paths.iterdir())).StudyInstanceUID)
         node.read(study)
         explained = ainode("explain", study, "--config", node.config, home=tmp_path).stdout
-        assert "yes, all" in explained
+        assert "spine: yes, modality DX" in explained
         assert "this study asks to be declined" in explained
         assert "declined" in ainode("jobs", "--config", node.config, home=tmp_path).stdout
 
