@@ -57,7 +57,9 @@ def installation(*extras: str) -> str:
 def _is_installed_whole() -> bool:
     """Return whether ainode is installed apart from its checkout; not so where it runs from the checkout."""
     try:
-        origin = json.loads(importlib.metadata.distribution("ainode").read_text("direct_url.json") or "{}")
+        # Without this file, what was found is the metadata that lie in the checkout itself.
+        if not (origin := importlib.metadata.distribution("ainode").read_text("direct_url.json")):
+            return False
+        return not json.loads(origin).get("dir_info", {}).get("editable", False)
     except (importlib.metadata.PackageNotFoundError, ValueError):
         return False
-    return not origin.get("dir_info", {}).get("editable", False)

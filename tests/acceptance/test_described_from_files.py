@@ -65,7 +65,7 @@ def test_an_onnx_classifier_reads_after_its_questions_are_answered(tmp_path: Pat
     assert drafted.stdout.splitlines()[0] == str(description)
     assert 'line 2: title = "TODO: the title of the report' in drafted.stdout
     checked = _ainode(config, "check")
-    assert 'model.toml: line 2: title = "TODO: the title' in checked.stdout
+    assert 'line 2: title = "TODO: the title' in checked.stdout
     assert checked.returncode == 1
     text = description.read_text()
     assert "size = [64, 48]" in text

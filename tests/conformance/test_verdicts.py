@@ -12,9 +12,11 @@ from conformance.made import CONTEXT, EVERYTHING, LESION, a_result, old_archive,
 from pydicom import Dataset, dcmread
 from pypdf import PdfReader
 from support import judges, run, shared
+from support.files import instance_ref
 
 from ainode.node import reports
 from ainode.node.domain import Band, Code, DocumentContext, Finding, Result, Verdict
+from ainode.node.keeping.report_search import KeptReport
 from ainode.node.web.report_resources import report_resource
 
 MALIGNANT = Code("21594007", "SCT", "Malignant")
@@ -98,7 +100,9 @@ def test_a_served_report_has_the_verdict_in_words_though_the_identifier_has_none
     path = source(tmp_path)
     texts, now = {}, datetime(2026, 1, 2, tzinfo=UTC)
     for name, verdict in {**VERDICTS, "malignant": Verdict.of(0.12, 0.5, about=MALIGNANT), "none": None}.items():
-        resource = report_resource("job", the_report(judged(path, verdict), path), {}, (), now)
+        report = the_report(judged(path, verdict), path)
+        kept = KeptReport("job", "", instance_ref(path), path, "", "", now, ())
+        resource = report_resource(kept, report, {})
         texts[name] = resource["contained"][0]["code"]["text"]
     words = {name: f"whole image: {name}" for name in VERDICTS}
     assert texts == {**words, "malignant": "whole image, malignant: absent", "none": "whole image"}

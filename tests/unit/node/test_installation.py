@@ -12,14 +12,15 @@ from ainode.node.errors import installation
 from ainode.node.reading.boundary import installation_of
 
 
-@pytest.mark.parametrize(("origin", "option"), [({}, ""), ({"editable": True}, "-e ")])
+@pytest.mark.parametrize(("origin", "option"), [({}, ""), ({"editable": True}, "-e "), (None, "-e ")])
 def test_the_command_keeps_an_installation_as_it_is_and_names_the_python_that_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, origin: dict[str, bool], option: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, origin: dict[str, bool] | None, option: str
 ) -> None:
     folder = tmp_path / "ainode-0.1.0.dist-info"
     folder.mkdir()
     (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: ainode\nVersion: 0.1.0\n")
-    (folder / "direct_url.json").write_text(json.dumps({"url": "file:///checkout", "dir_info": origin}))
+    if origin is not None:  # else the metadata of a checkout
+        (folder / "direct_url.json").write_text(json.dumps({"url": "file:///checkout", "dir_info": origin}))
     monkeypatch.syspath_prepend(tmp_path)
     command = f"{shlex.quote(sys.executable)} -m pip install -c constraints.txt {option}'.[web]'"
     assert installation("web") == of_the_models("web") == f"in the checkout of ainode: {command}"
