@@ -38,6 +38,15 @@ def no_folders_of_modules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             shutil.rmtree(path, ignore_errors=True)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def unchanged_umask() -> Iterator[None]:
+    """Undo `apply_to_process`: a node in this process would have the files of later modules closed to others."""
+    umask = os.umask(0o022)
+    os.umask(umask)
+    yield
+    os.umask(umask)
+
+
 @pytest.fixture(autouse=True)
 def unchanged_logging() -> Iterator[None]:
     """Undo `logs.configure`: a command that runs in this process would leave its hooks, and a stream that is closed."""

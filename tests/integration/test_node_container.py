@@ -150,8 +150,9 @@ def node(image: str, tmp_path: Path) -> Iterator[Container]:
     installed("fastapi", "openvino")
     name = f"ainode-test-{uuid.uuid4().hex[:12]}"
     folder = tmp_path / "shared"
-    folder.mkdir(mode=0o755)
+    folder.mkdir()
     (folder / "orthanc.json").write_text(json.dumps(ORTHANC), encoding="ascii")
+    let_everybody_read(folder)
     values = {key: str(value).replace("${TIME_ZONE:-}", "") for key, value in NODE["environment"].items()}
     # One handler reads, and one image comes.
     values |= {"OMP_NUM_THREADS": "1", "AINODE_READER__PREPARE": "false", "AINODE_COMPLETENESS__DEFAULT_SILENCE_S": "2"}
@@ -169,6 +170,12 @@ def node(image: str, tmp_path: Path) -> Iterator[Container]:
             subprocess.run(["podman", *arguments], capture_output=True, check=False, timeout=60)
 
 
+def let_everybody_read(folder: Path) -> None:
+    """Let the user of the container read a folder, whatever the umask."""
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o755)
+
+
 def healthy(container: Container) -> bool:
     """Return whether the health check of the composition succeeds."""
     command = ["podman", "exec", container.name, *NODE["healthcheck"]["test"][1:]]
@@ -181,6 +188,7 @@ def test_the_node_answers_a_study_in_a_container_whose_root_nobody_writes(node: 
     handler = registry.handler("skin_lesion", environment(Settings()))
     study = handler.demonstration(0)  # type: ignore[attr-defined] - of a handler that ships
     (path,) = testing.write(study.images, tmp_path / "shared" / "study", study="container")
+    let_everybody_read(tmp_path / "shared")
     node.run("mkdir", "/tmp/orthanc")  # noqa: S108 - of the container
     podman("exec", "--detach", node.name, str(program("Orthanc")), "/mnt/test/orthanc.json")
     node.until(lambda: "action=ready" in node.log())
@@ -199,7 +207,8 @@ def test_the_image_writes_a_configuration_that_its_check_takes_and_its_node_find
     image: str, tmp_path: Path
 ) -> None:
     folder = tmp_path / "my"
-    folder.mkdir(mode=0o755)
+    folder.mkdir()
+    let_everybody_read(folder)
     run = ("run", "--rm", *options(), "--volume", f"{folder}:/etc/ainode")
     archive = ("--archive", "PACS@192.0.2.7:104", "--models", "none")
     podman(*run, "--user", str(os.getuid()), image, "init", "/etc/ainode", "--data", "/var/lib/ainode", *archive)

@@ -67,7 +67,7 @@ def test_a_draft_says_how_the_file_is_started(config: Path, content: bytes, form
 def test_a_program_is_a_handler_once_its_questions_are_answered(config: Path) -> None:
     text = drafted(config, b"#!/bin/sh\n")
     environment = environment_of(config.parent)
-    with pytest.raises(ConfigError, match=r"title = .TODO.*; write the answer there"):
+    with pytest.raises(ConfigError, match=r"wait for an answer; write it there\n  line [0-9]+: title = .TODO"):
         registry.handler("blur", environment)
     for question, answer in ANSWERS.items():
         assert question in text
