@@ -9,7 +9,6 @@ import logging
 import threading
 import uuid
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future
 from typing import Final
 
 from dbos import DBOS
@@ -34,12 +33,15 @@ _FAULTS: Final = (DBOSException, SQLAlchemyError, OSError, MemoryError)
 
 
 class Poller:
-    """A thread that takes from one queue, by priority, and never works at more than a number of workflows at a time."""
+    """A thread that takes from one queue, by priority, and never works at more than a number of workflows at a time.
+
+    A workflow that no longer needs what the number counts makes way for the next; as many as the number make way.
+    """
 
     def __init__(self, engine: DBOS, queue: Queue, at_once: int) -> None:
         """Keep the arguments; `start` starts the thread."""
         self._engine, self._queue, self._at_once = engine, queue, at_once
-        self._running = 0
+        self._running, self._making_way = set[str](), set[str]()
         self._is_looked_for = True
         self._holds_more = False
         """whether the last look took as many as there was room for"""
@@ -58,6 +60,13 @@ class Poller:
     def ring(self) -> None:
         """Look into the queue at once, or as soon as there is room."""
         self._is_looked_for = True
+        self._rung.set()
+
+    def make_way(self, workflow: str) -> None:
+        """Let the next workflow begin beside one that runs."""
+        with self._lock:
+            if workflow in self._running and len(self._making_way) < self._at_once:
+                self._making_way.add(workflow)
         self._rung.set()
 
     def stop(self) -> None:
@@ -80,7 +89,10 @@ class Poller:
 
     def _room(self) -> int:
         with self._lock:
-            return self._at_once - self._running
+            return self._at_once - self._counted()
+
+    def _counted(self) -> int:
+        return len(self._running) - len(self._making_way)
 
     def _look(self) -> None:
         """Begin as many workflows as there is room for."""
@@ -96,13 +108,13 @@ class Poller:
         """Take the first workflows of the queue and begin them; return how many."""
         database, owner = self._engine._sys_db, str(uuid.uuid4())  # noqa: SLF001
         with self._lock:
-            running = self._running
+            counted = self._counted()
         identifiers, _ = database.start_queued_workflows(
             self._queue,
             GlobalParams.executor_id,
             GlobalParams.app_version,
             None,
-            running,
+            counted,
             owner_xid=owner,
             is_latest_version=False,  # only what names this version is taken
         )
@@ -114,22 +126,24 @@ class Poller:
 
     def _begin(self, status: WorkflowStatusInternal, owner: str) -> None:
         """Begin a workflow; what cannot be begun is abandoned, and the dispatcher begins its next turn."""
+        workflow = status["workflow_uuid"]
         with self._lock:
-            self._running += 1
+            self._running.add(workflow)
         try:
             handle = execute_dequeued_workflow(self._engine, status, owner)
         except _FAULTS as error:
             log.error("a workflow was not begun: %s", logs.raised_at(error), extra={"action": "not_begun"})  # noqa: TRY400
-            self._ended()
+            self._ended(workflow)
             return
         if isinstance(handle, WorkflowHandleFuture):
-            handle.future.add_done_callback(self._ended)
+            handle.future.add_done_callback(lambda _: self._ended(workflow))
         else:  # its row has moved on since it was taken
-            self._ended()
+            self._ended(workflow)
 
-    def _ended(self, _: "Future[object] | None" = None) -> None:
+    def _ended(self, workflow: str) -> None:
         with self._lock:
-            self._running -= 1
+            self._running.discard(workflow)
+            self._making_way.discard(workflow)
         self._rung.set()
 
 
@@ -171,6 +185,11 @@ class Pollers:
         """Look into a queue at once, here and in other processes that take from the database."""
         self._ring_here(queue)
         self._bell.ring(queue)
+
+    def make_way(self, queue: str, workflow: str) -> None:
+        """Let the next workflow of a queue begin beside one that runs."""
+        if poller := self._pollers.get(queue):
+            poller.make_way(workflow)
 
     def tell(self, job: str) -> None:
         """Let other processes know that something of a job was done."""

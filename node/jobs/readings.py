@@ -42,9 +42,17 @@ _ROOM_PAUSE_S: Final = 10.0
 class Readings:
     """Searches priors and reads studies."""
 
-    def __init__(self, stations: Stations, wake: Callable[[str], None] = lambda _: None) -> None:
-        """Keep the arguments; `wake` has sent at once what is kept early of a job."""
-        self._stations, self._wake = stations, wake
+    def __init__(
+        self,
+        stations: Stations,
+        wake: Callable[[str], None] = lambda _: None,
+        on_answer: Callable[[Task, str], None] = lambda *_: None,
+    ) -> None:
+        """Keep the arguments; `wake` has sent at once what is kept early of a job.
+
+        `on_answer` gets the task and its handler, whose process may read another study from then on.
+        """
+        self._stations, self._wake, self._on_answer = stations, wake, on_answer
         self._corrections = Corrections(stations.ledger)
         self._priors = Priors(stations.settings, record=stations.record)
 
@@ -73,6 +81,7 @@ class Readings:
         try:
             self._refuse_full()
             reading = stations.read(job.handler, self._request(job), partial(self._report_early, job))
+            self._on_answer(task, job.handler)
             addressed_job = addressed(job, reading, route_of(job, stations.settings), stations.ledger)
             kept_documents = self._kept(addressed_job, reading)
             endings = self._kept_endings(job, self._corrections.endings(addressed_job, stations.now()))

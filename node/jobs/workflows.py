@@ -60,7 +60,7 @@ class Jobs(DBOSConfiguredInstance):
     def __init__(self, stations: Stations, share: Share | None = None) -> None:
         self._stations = stations
         self._share = share or Share(stations.settings.node.name)
-        self._readings = Readings(stations, lambda job: self._dispatcher.wake(job))  # noqa: PLW0108 - made by `launch`
+        self._readings = Readings(stations, lambda job: self._dispatcher.wake(job), self._make_way)  # noqa: PLW0108 - made by `launch`
         self._activity = engine.Activity(self._share.executor, self._share.executors)
         self._dispatcher: Dispatcher | Bystander
         self._stopping = threading.Event()
@@ -106,6 +106,10 @@ class Jobs(DBOSConfiguredInstance):
         """Look at a job of which another process has done something; a worker leaves that to the node."""
         if self._share.handlers is None:
             self._dispatcher.wake(job)
+
+    def _make_way(self, task: Task, handler: str) -> None:
+        """Let the handler read the next study while the documents of this one are kept."""
+        self._pollers.make_way(read_queue(handler), task.workflow)
 
     def _configuration(self) -> DBOSConfig:
         settings = self._stations.settings

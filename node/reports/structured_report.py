@@ -78,7 +78,8 @@ def structured_report(result: Result, sources: Mapping[UID, Path], context: Docu
             f"study {result.study_instance_uid}: a result without evidence cannot be reported; the handler is wrong"
         )
     regions = [finding.region.image for finding in result.findings if finding.region]
-    headers = {ref: header_of(ref, sources) for ref in (result.evidence[0], *result.key_images, *regions)}
+    described = dict.fromkeys((result.evidence[0], *result.key_images, *regions))  # each is read once
+    headers = {ref: header_of(ref, sources) for ref in described}
     draft = _Draft(
         evidence=result.evidence,
         headers=headers,

@@ -40,12 +40,13 @@ from ainode.node.domain import (
 from ainode.node.errors import BrokenSeries, OutOfResources, ReaderTimeout
 from ainode.node.jobs import engine
 from ainode.node.jobs.courier import Courier
+from ainode.node.jobs.readings import Readings
 from ainode.node.jobs.stations import Stations
 from ainode.node.jobs.workflows import Jobs
 from ainode.node.keeping import database
 from ainode.node.keeping.catalog import Catalog, StoredInstance
 from ainode.node.keeping.ledger import Ledger
-from ainode.node.keeping.records import Job
+from ainode.node.keeping.records import Job, KeptDocument
 from ainode.node.keeping.saliency import FILE_NAME, saliency_entries, saliency_values
 from ainode.node.keeping.tasks import Task, TaskKind
 from ainode.node.routes import PriorRule, Route
@@ -196,6 +197,30 @@ def test_of_the_studies_that_wait_the_most_urgent_is_read_first_and_one_at_a_tim
     bench.reader.free.set()
     bench.until("routine", JobState.REPORTED)
     assert bench.reader.studies == ["1.2.1", "1.2.3", "1.2.4", "1.2.2"]
+
+
+def test_the_next_study_is_read_while_the_documents_of_the_one_before_are_kept(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, keep = threading.Event(), Readings._kept
+
+    def keep_slowly(readings: Readings, job: Job, answer: Reading) -> tuple[KeptDocument, ...]:
+        if job.id == "kept slowly":
+            assert kept.wait(300)
+        return keep(readings, job, answer)
+
+    monkeypatch.setattr(Readings, "_kept", keep_slowly)
+    bench.reader.free.set()
+    bench.reader.answers = [reading()]
+    try:
+        bench.jobs.open(a_job("kept slowly", "1.2.5"))
+        bench.wait(lambda: bench.reader.studies == ["1.2.5"])
+        bench.jobs.open(a_job("next"))
+        bench.until("next", JobState.REPORTED)
+        assert bench.ledger.job("kept slowly").state is JobState.READING
+    finally:
+        kept.set()
+    bench.until("kept slowly", JobState.REPORTED)
 
 
 def test_a_queued_job_is_read_first_once_it_is_prioritized_and_never_once_it_is_cancelled(bench: Bench) -> None:
