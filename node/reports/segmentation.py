@@ -6,7 +6,7 @@ pixels whose saliency is above half of 255, the threshold at which this node rea
 segmentation.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,6 +64,9 @@ _ATTENTION = Segment(
 _OUTLINE_COLORS = ((86, 180, 233), (230, 159, 0), (0, 158, 115), (240, 228, 66), (213, 94, 0), (0, 114, 178))
 _ATTENTION_COLOR = (204, 121, 167)
 _PLANE_KEYWORDS = ("FrameOfReferenceUID", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
+_SHARED_KEYWORDS = ("Rows", "Columns", "FrameOfReferenceUID")
+# Slices of one scan differ by what decimal places leave; `imaging.geometry` reads such slices as one stack.
+_SAME = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +89,25 @@ class _Frame:
     header: Dataset
     values: NDArray[np.uint8]
 
-    @property
-    def segmentation_key(self) -> tuple[str, ...]:
-        """Return the series and the geometry, which all frames of a segmentation share."""
-        shared = ("Rows", "Columns", "FrameOfReferenceUID", "ImageOrientationPatient", "PixelSpacing", "SliceThickness")
-        return (self.ref.series_instance_uid, *(str(self.header.get(keyword)) for keyword in shared))
+    def fits(self, other: "_Frame") -> bool:
+        """Return whether one segmentation can hold both frames: they are of one series and one geometry.
+
+        Numbers are compared, not texts: archives write 1 as 1.0, and scanners compute the axes of each slice anew.
+        """
+        own, others = _geometry(self.header), _geometry(other.header)
+        return (
+            self.ref.series_instance_uid == other.ref.series_instance_uid
+            and all(self.header.get(keyword) == other.header.get(keyword) for keyword in _SHARED_KEYWORDS)
+            and own.shape == others.shape
+            and np.allclose(own, others, rtol=_SAME, atol=_SAME)
+        )
+
+
+def _geometry(header: Dataset) -> NDArray[np.float64]:
+    """Return the axes of an image, the size of its pixels in mm and, if it is stated, the thickness of the slice."""
+    thickness = header.get("SliceThickness")
+    sizes = [*header.PixelSpacing, *([] if thickness is None else [thickness])]
+    return np.array([*header.ImageOrientationPatient, *sizes], np.float64)
 
 
 def segmentations(
@@ -106,11 +123,9 @@ def segmentations(
     Raises: ReportError if a source cannot be read; what pydicom and highdicom raise on odd values is passed on.
     Source: PS3.3 A.51 (Segmentation), A.91 (Label Map Segmentation), C.8.20.2.
     """
-    groups: dict[tuple[str, ...], list[_Frame]] = {}
-    for frame in _frames(result, sources):
-        groups.setdefault(frame.segmentation_key, []).append(frame)
+    groups = _groups(_frames(result, sources))
     nonempty_groups = [
-        group for group in groups.values() if kind is not DocumentKind.SEGMENTATION_LABELMAP or _labels(group).any()
+        group for group in groups if kind is not DocumentKind.SEGMENTATION_LABELMAP or _labels(group).any()
     ]
     contents = [(group, _saliency_content(group, result.algorithm, kind)) for group in nonempty_groups]
     digest = run_digest(result.evidence, context, algorithm=result.algorithm)
@@ -158,13 +173,24 @@ def _outline_content(
 
 def _outlined_groups(segmented: Segmented, sources: Mapping[UID, Path]) -> list[list[_Frame]]:
     """Return a frame for each placed image with a labelled pixel, those of one series and geometry together."""
-    groups: dict[tuple[str, ...], list[_Frame]] = {}
+    frames = []
     for label_map in segmented.maps:
         labels = np.frombuffer(label_map.labels, np.uint8).reshape(label_map.rows, label_map.columns)
         if labels.any() and _is_placed(header := header_of(label_map.image, sources)):
-            frame = _Frame(label_map.image, header, labels)
-            groups.setdefault(frame.segmentation_key, []).append(frame)
-    return list(groups.values())
+            frames.append(_Frame(label_map.image, header, labels))
+    return _groups(frames)
+
+
+def _groups(frames: Iterable[_Frame]) -> list[list[_Frame]]:
+    """Return the frames by the segmentation that holds them."""
+    groups: list[list[_Frame]] = []
+    for frame in frames:
+        group = next((group for group in groups if frame.fits(group[0])), None)
+        if group is None:
+            groups.append([frame])
+        else:
+            group.append(frame)
+    return groups
 
 
 def _frames(result: Result, sources: Mapping[UID, Path]) -> Iterator[_Frame]:
@@ -206,11 +232,11 @@ def _document(  # the frames, their content, and what every document states
     kind: DocumentKind,
     number: int,
 ) -> Document:
-    """Return the segmentation of frames that share a segmentation key; `number` counts the result's segmentations."""
+    """Return the segmentation of frames that fit each other; `number` counts the result's segmentations."""
     first = frames[0]
     digest = run_digest(result.evidence, context, algorithm=result.algorithm)
     segmentation = Segmentation(
-        source_images=[_source_image(frame) for frame in frames],
+        source_images=[_source_image(frame, first.header) for frame in frames],
         pixel_array=content.pixels,
         segmentation_type=content.type,
         segment_descriptions=content.descriptions,
@@ -239,15 +265,19 @@ def _document(  # the frames, their content, and what every document states
     return encoded_document(kind, segmentation)
 
 
-def _source_image(frame: _Frame) -> Dataset:
-    """Return the data set by which highdicom refers to an image and its geometry; the data set has no patient."""
+def _source_image(frame: _Frame, shared: Dataset) -> Dataset:
+    """Return the data set by which highdicom refers to an image and its geometry; the data set has no patient.
+
+    All but the position is that of the `shared` header, since a segmentation has one geometry.
+    """
     image = reference_dataset(frame.ref)
     image.Rows, image.Columns = frame.header.Rows, frame.header.Columns
     copy_lossy_compression(image, frame.header)
     for keyword in _PLANE_KEYWORDS:
-        setattr(image, keyword, frame.header[keyword].value)
-    image.SliceThickness = frame.header.get("SliceThickness")
-    image.PositionReferenceIndicator = frame.header.get("PositionReferenceIndicator", "")
+        setattr(image, keyword, shared[keyword].value)
+    image.ImagePositionPatient = frame.header.ImagePositionPatient
+    image.SliceThickness = shared.get("SliceThickness")
+    image.PositionReferenceIndicator = shared.get("PositionReferenceIndicator", "")
     return image
 
 

@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -152,6 +153,45 @@ def test_two_frames_of_reference_are_two_objects_in_two_series(tmp_path: Path) -
     assert [(one.FrameOfReferenceUID, one.NumberOfFrames) for one in found] == [("1.2.3.4", 2), ("1.2.3.5", 1)]
     assert found[1].SeriesNumber == found[0].SeriesNumber + 1
     assert len({one.SeriesInstanceUID for one in found}) == 2
+
+
+ONE_SCAN = {
+    "numbers that an archive wrote in other digits": {
+        "ImageOrientationPatient": ["1.0", "0.0", "0.0", "0.0", "1.0", "0.0"],
+        "PixelSpacing": ["0.7000", "0.70"],
+        "SliceThickness": "5.00",
+    },
+    "axes that a scanner computed anew": {"ImageOrientationPatient": [1, 1e-6, 0, -1e-6, 1, 2e-6]},
+}
+
+
+@pytest.mark.parametrize("elements", ONE_SCAN.values(), ids=ONE_SCAN)
+@pytest.mark.parametrize("kind", [FRACTIONAL, LABELMAP])
+def test_slices_of_one_scan_are_one_segmentation(elements: dict[str, Any], kind: DocumentKind, tmp_path: Path) -> None:
+    paths = slices(tmp_path / "study", 4)
+    common = {"ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "PixelSpacing": ["0.7", "0.7"], "SliceThickness": "5"}
+    for number, path in enumerate(paths):
+        changed = dcmread(path)
+        for keyword, value in (common | (elements if number % 2 else {})).items():
+            setattr(changed, keyword, value)
+        changed.save_as(path)
+    (segmentation,) = made({path: a_map(number) for number, path in enumerate(paths)}, kind)
+    found = frames(segmentation)
+    assert len(found) == len(paths)
+    for path in paths:
+        image = dcmread(path)
+        _, group = found[image.SOPInstanceUID]
+        assert group.PlanePositionSequence[0].ImagePositionPatient == image.ImagePositionPatient
+
+
+@pytest.mark.parametrize("elements", [{"SliceThickness": "6"}, {"ImageOrientationPatient": [1, 0, 0, 0, 0.8, 0.6]}])
+def test_slices_of_two_geometries_are_two_segmentations(elements: dict[str, Any], tmp_path: Path) -> None:
+    paths = slices(tmp_path / "study", 2)
+    other = dcmread(paths[1])
+    for keyword, value in elements.items():
+        setattr(other, keyword, value)
+    other.save_as(paths[1])
+    assert len(made({path: a_map(0) for path in paths})) == 2
 
 
 def test_a_segmentation_says_what_it_shows_and_who_made_it(tmp_path: Path) -> None:
