@@ -60,10 +60,10 @@ class _AnnotatedImage:
 
     @property
     def state_key(self) -> str:
-        """Return the series and the display elements, which all images of a presentation state share."""
-        shape = ("Rows", "Columns", "PixelSpacing", "PhotometricInterpretation")
+        """Return the series, the side and the display elements, which all images of a presentation state share."""
+        shared = ("Rows", "Columns", "PixelSpacing", "PhotometricInterpretation", "Laterality", "ImageLaterality")
         display = _elements(
-            self.header, (*shape, _MODALITY_LUT, *_RESCALE, "RescaleType", _VOI_LUT, *_WINDOW, "VOILUTFunction")
+            self.header, (*shared, _MODALITY_LUT, *_RESCALE, "RescaleType", _VOI_LUT, *_WINDOW, "VOILUTFunction")
         )
         return self.ref.series_instance_uid + display.to_json()
 

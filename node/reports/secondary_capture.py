@@ -1,6 +1,7 @@
 """The captures of a result as single-frame RGB Secondary Captures, which every viewer shows."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,7 +28,8 @@ from ainode.node.imaging import pixels
 from ainode.node.reports.capture_setting import setting_of
 from ainode.node.reports.dates import iso_date
 from ainode.node.reports.drawing import DrawnCapture, Mask, Picture, drawn_capture
-from ainode.node.reports.requests import copy_requests, request_attributes
+from ainode.node.reports.modules import patient_and_study
+from ainode.node.reports.requests import copy_requests
 from ainode.node.reports.series import series_description, series_number
 from ainode.node.reports.source_header import (
     complete_document,
@@ -38,6 +40,7 @@ from ainode.node.reports.source_header import (
     header_of,
     is_lossy,
     software_versions,
+    stated_zone,
 )
 from ainode.node.reports.summary import shown_captures, summary_picture
 
@@ -47,7 +50,7 @@ _PLANE = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
 
 
 def secondary_captures(result: Result, sources: Mapping[UID, Path], context: DocumentContext) -> tuple[Document, ...]:
-    """Return a document for each capture of the result, in a new series for each body part and request of the sources.
+    """Return a document for each capture of the result; what a series or study has one of starts another new series.
 
     Of two captures and more, a summary comes first.
 
@@ -55,27 +58,40 @@ def secondary_captures(result: Result, sources: Mapping[UID, Path], context: Doc
     Source: PS3.3 A.8.1 (Secondary Capture Image IOD).
     """
     captures = [(capture, header_of(capture.image, sources)) for capture in result.captures]
-    keys = list(dict.fromkeys(_series_key(header) for _, header in captures))
+    headers_by_key: dict[str, list[Dataset]] = {}
+    for _, header in captures:
+        headers_by_key.setdefault(_series_key(header, context), []).append(header)
+    keys = list(headers_by_key)
+    # A series has one time: that of its first capture.
+    created = [min(creation_time(header, context) for header in headers) for headers in headers_by_key.values()]
     shown = shown_captures(result.captures) if len(captures) > 1 else ()
     first_number = _SUMMARY_NUMBER + 1 if shown else 1
     documents, pictures = [], []
     for index, (capture, header) in enumerate(captures):
         drawn = _drawn(result, capture, header, sources[capture.image.sop_instance_uid])
         number = first_number + index
-        place = _Place(f"{index + 1}", number, keys.index(_series_key(header)))
+        series_index = keys.index(_series_key(header, context))
+        place = _Place(f"{index + 1}", number, series_index, created[series_index])
         documents.append(_document(result, capture, drawn, header=header, place=place, context=context))
         if index in shown:
             pictures.append((number, capture, drawn.marked))
     if not shown:
         return tuple(documents)
-    headers = [captures[index][1] for index in shown]
-    return (_summary(result, pictures, [captures[0][1], *headers], context), *documents)
+    headers = [captures[0][1], *(captures[index][1] for index in shown)]
+    place = _Place("summary", _SUMMARY_NUMBER, 0, created[0])
+    return (_summary(result, pictures, headers, place=place, context=context), *documents)
 
 
-def _series_key(header: Dataset) -> tuple[str, ...]:
-    """Return what belongs to the series (PS3.3 C.7.3.1), so that two of these cannot share a series."""
-    requests = (request.to_json() for request in request_attributes(header))
-    return (str(header.get("BodyPartExamined", "")), *requests)
+def _series_key(header: Dataset, context: DocumentContext) -> str:
+    """Return what belongs to the series, the study and the patient, so that two of these cannot share a series.
+
+    Images of the two hands are of two series (PS3.3 C.7.3.1), and so are images that state other times or orders of
+    their study. The time of a series is in one time zone.
+    """
+    shared = patient_and_study(header)
+    copy_body_part(shared, header)
+    copy_requests(shared, header)
+    return f"{shared.to_json()} {stated_zone(header, context)}"
 
 
 class _Place(NamedTuple):
@@ -86,6 +102,7 @@ class _Place(NamedTuple):
     instance_number: int
     series_index: int
     """index among the capture series of the result, from 0"""
+    series_created: datetime
 
 
 def _drawn(result: Result, capture: Capture, header: Dataset, source: Path) -> DrawnCapture:
@@ -137,6 +154,8 @@ def _summary(
     result: Result,
     pictures: Sequence[tuple[int, Capture, Picture]],
     headers: Sequence[Dataset],
+    *,
+    place: _Place,
     context: DocumentContext,
 ) -> Document:
     """Return the Secondary Capture of the summary, first in the first series of captures.
@@ -145,7 +164,6 @@ def _summary(
     """
     first, *shown_headers = headers
     page = summary_picture(result, pictures, date=iso_date(first.get("StudyDate")))
-    place = _Place("summary", _SUMMARY_NUMBER, 0)
     image = _capture_image(page, first, result=result, place=place, context=context)
     image.DerivationDescription = "Summary: the verdicts and the captures of this result"
     image.PatientOrientation = []
@@ -188,8 +206,8 @@ def _capture_image(
         patient_birth_date="",
         content_date=DA(created.date()),
         content_time=TM(created.time()),
-        series_date=DA(created.date()),
-        series_time=TM(created.time()),
+        series_date=DA(place.series_created.date()),
+        series_time=TM(place.series_created.time()),
     )
     image.DateOfSecondaryCapture, image.TimeOfSecondaryCapture = DA(created.date()), TM(created.time())
     return image

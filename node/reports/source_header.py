@@ -280,7 +280,7 @@ def complete_document(
     document.update(patient_and_study(header))
 
 
-def copy_body_part(document: SOPClass, header: Dataset) -> None:
+def copy_body_part(document: Dataset, header: Dataset) -> None:
     """Copy Body Part Examined, and Laterality for a part that is paired or unknown; Laterality may be empty."""
     if part := valid_text(header, "BodyPartExamined"):
         document.BodyPartExamined = part

@@ -8,7 +8,7 @@ import pytest
 from conformance.made import ALGORITHM, CONTEXT, EVERYTHING, a_result, source, sources_of
 from conformance.test_segmentations import LABELMAP, a_map, looked, slices
 from pydicom import Dataset, dcmread
-from support import instance_ref
+from support import instance_ref, judges
 from support.judges import module_errors
 
 from ainode.node import reports
@@ -71,6 +71,56 @@ def test_a_number_of_the_source_is_never_taken_and_no_uid_changes_for_that(tmp_p
         assert taken.isdisjoint(numbers(others).values())
         assert [other.SOPInstanceUID for other in others] == [header.SOPInstanceUID for header in free]
         taken |= frozenset(numbers(others).values())
+
+
+APART = {
+    "the left and the right hand": ({"ImageLaterality": "L"}, {"ImageLaterality": "R"}, 2),
+    "two time zones": ({"TimezoneOffsetFromUTC": "+0100"}, {"TimezoneOffsetFromUTC": "+0200"}, 2),
+    "a time zone and none": ({"TimezoneOffsetFromUTC": "+0100"}, {}, 2),
+    "two times after the clock of the node": ({"ContentTime": "070000"}, {"ContentTime": "070130"}, 1),
+    "two accession numbers": ({"AccessionNumber": "1"}, {"AccessionNumber": "2"}, 2),
+}
+
+
+@pytest.mark.parametrize(("left", "right", "series"), APART.values(), ids=APART)
+def test_no_series_of_captures_contradicts_itself(
+    left: dict[str, str], right: dict[str, str], series: int, tmp_path: Path
+) -> None:
+    paths = []
+    for number, elements in enumerate((left, right)):
+        (folder := tmp_path / str(number)).mkdir()
+        common = {"StudyInstanceUID": "2.25.1", "BodyPartExamined": "HAND", "ContentDate": "20260304"}
+        paths.append(source(folder, **common, **elements))
+    first, second = (a_result(path, boxes=1) for path in paths)
+    captures, evidence = first.captures + second.captures, first.evidence + second.evidence
+    findings = first.findings + second.findings
+    both = replace(first, captures=captures, evidence=evidence, findings=findings, key_images=evidence)
+    documents = [document for document in reports.documents(both, sources_of(*paths), CONTEXT) if document.kind == "sc"]
+    written = [tmp_path / f"{document.ref.sop_instance_uid}.dcm" for document in documents]
+    for path, document in zip(written, documents, strict=True):
+        path.write_bytes(document.content)
+    by_series: dict[str, list[Path]] = {}
+    for path, document in zip(written, documents, strict=True):
+        by_series.setdefault(document.ref.series_instance_uid, []).append(path)
+    assert len(by_series) == series
+    assert len(documents) == 3
+    for of_series in by_series.values():
+        headers = [dcmread(path, stop_before_pixels=True) for path in of_series]
+        assert judges.set_errors(of_series, []) == []
+        assert len({(str(header.get("TimezoneOffsetFromUTC")), header.SeriesTime) for header in headers}) == 1
+
+
+def test_a_presentation_state_is_of_one_side_of_the_patient(tmp_path: Path) -> None:
+    paths = []
+    for number, side in enumerate("LR"):
+        (folder := tmp_path / side).mkdir()
+        common = {"StudyInstanceUID": "2.25.1", "SeriesInstanceUID": "2.25.2", "BodyPartExamined": "HAND"}
+        paths.append(source(folder, SOPInstanceUID=f"2.25.3{number}", ImageLaterality=side, **common))
+    first, second = (a_result(path, boxes=1) for path in paths)
+    evidence = first.evidence + second.evidence
+    both = replace(first, findings=first.findings + second.findings, captures=(), evidence=evidence)
+    headers = headers_of(reports.documents(both, sources_of(*paths), EVERYTHING))
+    assert [header.Laterality for header in headers if header.Modality == "PR"] == ["L", "R"]
 
 
 @pytest.mark.parametrize(
