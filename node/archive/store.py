@@ -24,7 +24,7 @@ from pynetdicom.presentation import PresentationContext, build_context
 from ainode.node.archive.comments import error_comment
 from ainode.node.archive.dimse import SOP_CLASS_NOT_SUPPORTED, Link, connection_of
 from ainode.node.domain import NO_UID, UID
-from ainode.node.errors import ArchiveError, ArchiveRefused, CannotUnderstand
+from ainode.node.errors import ArchiveError, ArchiveRefused, ArchiveUnreachable, CannotUnderstand, NotSent
 
 # PS3.10 7.1: the group of the File Meta Information, and the elements of the group that a C-STORE needs.
 _FILE_META_GROUP = 0x0002
@@ -37,6 +37,8 @@ _MAX_CONTEXTS = 128
 _MAX_PDU_BYTES = 131_072
 # PS3.8 9.3.5.1: length (4), context ID (1) and message control header (1) before each fragment.
 _PDV_HEADER_BYTES = 6
+# So many losses of the association, with no answer between them, are no fault of a document.
+_MOST_LOSSES = 3
 # PS3.8 E.2, message control header.
 _COMMAND, _LAST = 0b01, 0b10
 
@@ -137,14 +139,14 @@ def always() -> None:
 
 
 def send(link: Link, documents: Sequence[Outgoing], may_leave: Callable[[], None] = always) -> tuple[SendOutcome, ...]:
-    """Send the documents over one association and return the outcome of each, in the order of the documents.
+    """Send the documents, over one association if it holds, and return the outcome of each, in their order.
 
     `may_leave` is called right before each document leaves, and raises what keeps the document and all after it.
 
     Each data set is sent byte for byte, in its own transfer syntax. Only a data set in Explicit VR Little Endian, to a
-    peer that accepts only Implicit VR, is encoded anew. After a refused document the other documents are still sent.
-    After a lost association the remaining documents get the error, for a later retry. More than 128 presentation
-    contexts need several associations.
+    peer that accepts only Implicit VR, is encoded anew. After a refused document, and after one that broke the
+    association off, the other documents are still sent; where the archive is away they get the error, for a later
+    retry. More than 128 presentation contexts need several associations.
 
     Raises: OSError, CannotUnderstand if a file cannot be read. A failure of the peer is an outcome.
     """
@@ -166,23 +168,50 @@ def _batches(documents: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:
 
 
 def _send_batch(link: Link, batch: Sequence[Outgoing], may_leave: Callable[[], None]) -> list[SendOutcome]:
-    """Send documents over one association and return the outcome of each."""
-    contexts = dict.fromkeys(context for document in batch for context in document.contexts())
+    """Send documents and return the outcome of each; a document that breaks the association off stops no other one.
+
+    Some archives abort at an object that they cannot file, and some take one object in each association: what comes
+    after it goes over a new association. An archive that is silent, or breaks off again and again, is away.
+    """
     outcomes: list[SendOutcome] = []
-    try:
-        with (
-            link.associate([build_context(*context) for context in contexts]) as association,
-            _reactor_pause(association),
-        ):
-            for document in batch:
-                message_id = len(outcomes) % 0xFFFF + 1
-                may_leave()
-                answer = _answer(link, association, document=document, message_id=message_id)
-                outcomes.append(_outcome(link, document, *answer))
-    except ArchiveError as error:
-        remaining = batch[len(outcomes) :]
-        outcomes.extend(SendOutcome.failed(document, error) for document in remaining)
+    losses = 0
+    while len(outcomes) < len(batch):
+        count = len(outcomes)
+        try:
+            _send_over_one_association(link, batch[count:], may_leave, outcomes)
+        except ArchiveError as error:
+            losses = 1 if len(outcomes) > count else losses + 1
+            is_away = losses == _MOST_LOSSES or isinstance(error, NotSent | ArchiveRefused | _NoAnswer)
+            failed = batch[len(outcomes) :] if is_away else batch[len(outcomes) : len(outcomes) + 1]
+            outcomes.extend(SendOutcome.failed(document, error) for document in failed)
     return outcomes
+
+
+def _send_over_one_association(
+    link: Link, documents: Sequence[Outgoing], may_leave: Callable[[], None], outcomes: list[SendOutcome]
+) -> None:
+    """Send documents over one association, and add the outcome of each that is answered to `outcomes`.
+
+    Raises: ArchiveError if there is no association, or the association is lost.
+    """
+    contexts = dict.fromkeys(context for document in documents for context in document.contexts())
+    with (
+        link.associate([build_context(*context) for context in contexts]) as association,
+        _reactor_pause(association),
+    ):
+        for index, document in enumerate(documents):
+            may_leave()
+            answer = _answer(link, association, document=document, message_id=index % 0xFFFF + 1)
+            outcomes.append(_outcome(link, document, *answer))
+
+
+class _NoAnswer(ArchiveUnreachable):
+    """The archive was silent until the time limit."""
+
+    @classmethod
+    def of(cls, link: Link, document: Outgoing) -> "_NoAnswer":
+        """Return the error of a document that an archive did not take, or did not answer."""
+        return cls(f"{link.peer.name}: did not answer {document} in {link.timeout_s:.0f} s; try again later")
 
 
 def _outcome(link: Link, document: Outgoing, status: int, words: str) -> SendOutcome:
@@ -197,23 +226,40 @@ def _outcome(link: Link, document: Outgoing, status: int, words: str) -> SendOut
 def _answer(link: Link, association: Association, *, document: Outgoing, message_id: int) -> tuple[int, str]:
     """Send one C-STORE request and return the status and the Error Comment of the response.
 
-    Raises: ArchiveUnreachable if the association was lost.
+    Raises: ArchiveUnreachable if the association was lost, or the answer is that to another request.
     """
     context = _accepted_context(association, document)
     if context is None:
         return SOP_CLASS_NOT_SUPPORTED, ""
+    _write(link, association, document, context=context, message_id=message_id)
+    sent_at = time.monotonic()
+    _, response = association.dimse.get_msg(block=True)
+    if response is None and time.monotonic() - sent_at >= link.timeout_s:
+        raise _NoAnswer.of(link, document)
+    if response is None or response.Status is None:
+        raise link.lost_association(str(document))
+    if response.MessageIDBeingRespondedTo != message_id:
+        raise ArchiveUnreachable(f"{link.peer.name}: answers another request than {document}; see the log of the peer")
+    return response.Status, error_comment(response)
+
+
+def _write(
+    link: Link, association: Association, document: Outgoing, *, context: PresentationContext, message_id: int
+) -> None:
+    """Write one C-STORE request to the connection.
+
+    Raises: ArchiveUnreachable if the association was lost, or the archive reads nothing.
+    """
     pdu_bytes = min(association.acceptor.maximum_length or _MAX_PDU_BYTES, _MAX_PDU_BYTES)
     with _dataset_stream(document, context.transfer_syntax[0]) as dataset:
         for control, stream in ((_COMMAND, BytesIO(_command(document, message_id))), (0, dataset)):
             for pdu in _pdus(stream, context.context_id or 0, control=control, pdu_bytes=pdu_bytes):
                 try:
                     connection_of(association).sendall(pdu)
+                except TimeoutError as error:
+                    raise _NoAnswer.of(link, document) from error
                 except OSError as error:
                     raise link.lost_association(str(document)) from error
-    _, response = association.dimse.get_msg(block=True)
-    if response is None or response.Status is None:
-        raise link.lost_association(str(document))
-    return response.Status, error_comment(response)
 
 
 def _accepted_context(association: Association, document: Outgoing) -> PresentationContext | None:

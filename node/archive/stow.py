@@ -21,6 +21,8 @@ from ainode.node.errors import ArchiveError, ArchiveRefused, ArchiveUnreachable
 
 # In this order: some servers know the first alone, some the second.
 _ACCEPTED: Final = ("application/dicom+json", "application/dicom+xml")
+# How servers refuse, or fail at, a request for the sake of one of its objects.
+_REFUSED_AS_A_WHOLE: Final = frozenset({400, 409, 413, 415, 422, 500})
 # PS3.7 annex C: Processing failure, Duplicate SOP Instance.
 _PROCESSING_FAILURE, _DUPLICATE = 0x0110, 0x0111
 
@@ -30,8 +32,8 @@ def send(
 ) -> tuple[SendOutcome, ...]:
     """Store the documents in one request and return the outcome of each, in their order, as `store.send` does.
 
-    A request that the archive, or a proxy before the archive, calls too large is sent in halves. `may_leave` is called
-    before each request.
+    A request that the archive, or a proxy before the archive, refuses as a whole is sent in halves: it may be too
+    large, or hold an object that the archive does not take. `may_leave` is called before each request.
 
     Raises: OSError if a file cannot be read. A failure of the archive is an outcome.
     """
@@ -41,7 +43,7 @@ def send(
             answer = _answer(response)
     except ArchiveError as error:
         return tuple(SendOutcome.failed(document, error) for document in documents)
-    if response.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE and len(documents) > 1:
+    if len(documents) > 1 and response.status_code in _REFUSED_AS_A_WHOLE and not _names_instances(answer):
         middle = len(documents) // 2
         return send(link, documents[:middle], may_leave) + send(link, documents[middle:], may_leave)
     return tuple(_outcome(link, document, response, answer) for document in documents)
@@ -68,6 +70,11 @@ def _answer(response: requests.Response) -> JsonDataset:
     except ValueError:
         return {}
     return next(iter(datasets), {})
+
+
+def _names_instances(answer: JsonDataset) -> bool:
+    """Return whether an answer says of an instance what became of it."""
+    return any(items(answer, sequence) for sequence in ("FailedSOPSequence", "ReferencedSOPSequence"))
 
 
 def _outcome(link: WebLink, document: Outgoing, response: requests.Response, answer: JsonDataset) -> SendOutcome:

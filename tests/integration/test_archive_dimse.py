@@ -1,7 +1,7 @@
 import contextlib
 import socket
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from io import BytesIO
@@ -267,11 +267,74 @@ def test_the_words_of_an_archive_are_kept_beside_the_error_and_not_in_it(status:
     assert sent.error is None or sent.error.comment == sent.comment
 
 
-def test_what_was_answered_before_an_abort_counts_and_the_rest_is_retried() -> None:
-    with answering(0x0000, None, 0x0000) as peer:
-        sent = send(link(peer), [Outgoing.of(a_file()) for _ in range(3)])
-    assert kinds(sent) == [None, ArchiveUnreachable, ArchiveUnreachable]
-    assert [one.status for one in sent] == [0x0000, None, None]
+def test_a_document_at_which_the_archive_aborts_stops_no_other_document() -> None:
+    documents = [Outgoing.of(a_file()) for _ in range(6)]
+    lethal_uids = {documents[number].sop_instance_uid for number in (2, 3)}
+    with scp((evt.EVT_C_STORE, lambda event: aborted_at(lethal_uids, event))) as peer:
+        sent = send(link(peer), documents)
+    assert kinds(sent) == [None, None, ArchiveUnreachable, ArchiveUnreachable, None, None]
+    assert [one.status for one in sent] == [0, 0, None, None, 0, 0]
+
+
+def test_an_archive_that_takes_one_object_in_each_association_gets_half_of_what_is_left_at_each_attempt() -> None:
+    def answer(event: evt.Event) -> int:
+        if event.assoc.dimse.__dict__.setdefault("stored", []):
+            event.assoc.abort()
+        event.assoc.dimse.__dict__["stored"].append(event.request.AffectedSOPInstanceUID)
+        return 0x0000
+
+    with scp((evt.EVT_C_STORE, answer)) as peer:
+        sent = send(link(peer), [Outgoing.of(a_file()) for _ in range(5)])
+    assert kinds(sent) == [None, ArchiveUnreachable, None, ArchiveUnreachable, None]
+
+
+def test_an_archive_that_aborts_again_and_again_is_away() -> None:
+    requests: list[evt.Event] = []
+    with scp((evt.EVT_C_STORE, lambda event: requests.append(event) or event.assoc.abort() or 0)) as peer:
+        sent = send(link(peer), [Outgoing.of(a_file()) for _ in range(8)])
+    assert kinds(sent) == [ArchiveUnreachable] * 8
+    assert len(requests) == 3
+
+
+def test_what_never_left_is_told_from_what_an_archive_that_went_away_did_not_answer() -> None:
+    stored_uids: list[str] = []
+
+    def answer(event: evt.Event) -> int:
+        if stored_uids:
+            event.assoc.ae.require_calling_aet = ["NOBODY"]
+            event.assoc.abort()
+        stored_uids.append(event.request.AffectedSOPInstanceUID)
+        return 0x0000
+
+    with scp((evt.EVT_C_STORE, answer)) as peer:
+        sent = send(link(peer), [Outgoing.of(a_file()) for _ in range(4)])
+    assert kinds(sent) == [None, ArchiveUnreachable, NotSent, NotSent]
+
+
+def test_the_second_answer_to_one_request_is_none_to_the_next() -> None:
+    remaining = iter([0x0000, 0xC000, 0x0000])
+
+    def answer(event: evt.Event) -> int:
+        status = next(remaining)
+        if status == 0x0000:
+            again = C_STORE()
+            again.MessageIDBeingRespondedTo, again.Status = event.request.MessageID, status
+            again.AffectedSOPClassUID = event.request.AffectedSOPClassUID
+            again.AffectedSOPInstanceUID = event.request.AffectedSOPInstanceUID
+            event.assoc.dimse.send_msg(again, event.context.context_id)
+        return status
+
+    with scp((evt.EVT_C_STORE, answer)) as peer:
+        stored, refused, _ = send(link(peer), [Outgoing.of(a_file()) for _ in range(3)])
+    assert stored.is_proven
+    assert isinstance(refused.error, ArchiveUnreachable)
+    assert "answers another request" in str(refused.error)
+
+
+def aborted_at(lethal_uids: Collection[str], event: evt.Event) -> int:
+    if event.request.AffectedSOPInstanceUID in lethal_uids:
+        event.assoc.abort()
+    return 0x0000
 
 
 @pytest.mark.parametrize("option", ["--abort-during", "--abort-after", "--refuse"])
@@ -288,7 +351,8 @@ def test_a_peer_that_does_not_answer_is_a_retry_after_the_timeout() -> None:
         sent = send(link(peer, timeout_s=5.0), [Outgoing.of(a_file()) for _ in range(2)])
         assert not over.is_set()
         over.set()
-    assert kinds(sent) == [ArchiveUnreachable, ArchiveUnreachable]
+    assert [isinstance(one.error, ArchiveUnreachable) for one in sent] == [True, True]
+    assert all("did not answer" in str(one.error) and "in 5 s" in str(one.error) for one in sent)
 
 
 def test_a_peer_that_is_down_is_a_retry_that_says_where_to_look() -> None:

@@ -266,6 +266,40 @@ def test_a_request_that_is_too_large_is_sent_in_halves() -> None:
     assert [(one.sop_instance_uid, one.status) for one in sent] == [(one.sop_instance_uid, 0) for one in documents]
 
 
+@pytest.mark.parametrize("status", [400, 409, 415, 422, 500])
+def test_an_object_that_the_server_refuses_the_whole_request_for_stops_no_other_object(status: int) -> None:
+    documents = [Outgoing.of(a_file()) for _ in range(5)]
+    uids = [document.sop_instance_uid for document in documents]
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        names = [uid for uid in uids if uid.encode() in request.body]  # type: ignore[attr-defined]
+        if uids[3] in names:
+            said(request, status, {"message": "SR is not supported"})
+        else:
+            said(request, 200, {"00081199": {"Value": [item(uid) for uid in names]}})
+
+    with http(answer) as peer:
+        sent = send(link(peer), documents)
+    assert [one.sop_instance_uid for one in sent] == uids
+    assert [one.status for one in sent] == [0, 0, 0, status, 0]
+    assert [bool(one.error) for one in sent] == [False, False, False, True, False]
+
+
+def test_a_server_that_names_what_failed_is_not_asked_again() -> None:
+    documents = [Outgoing.of(a_file()) for _ in range(3)]
+    requests: list[BaseHTTPRequestHandler] = []
+    body = {"00081198": {"Value": [item(document.sop_instance_uid, 0xC122) for document in documents]}}
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        requests.append(request)
+        said(request, 409, body)
+
+    with http(answer) as peer:
+        sent = send(link(peer), documents)
+    assert [one.status for one in sent] == [0xC122] * 3
+    assert len(requests) == 1
+
+
 def test_warnings_and_bodies_of_an_archive_are_kept_beside_the_error_and_not_in_it() -> None:
     long_text = "Patient SECRET-7 is locked\r\n\x07" + "x" * 1000
     with http(text_answer(403, long_text, "text/plain", Warning='299 pacs "quota\x1b[31m"')) as peer:
