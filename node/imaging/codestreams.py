@@ -20,6 +20,9 @@ _ADOBE_TRANSFORM_AT: Final = 11
 _RGB_COMPONENTS: Final = frozenset({b"RGB", b"rgb"})
 _J2K_START: Final = b"\xff\x4f\xff\x51"
 _COD, _SOT = 0xFF52, 0xFF90
+# EOI (ITU-T T.81 B.1.1.3), no part of compressed values. Writers pad the frame behind it.
+_END: Final = b"\xff\xd9"
+_TAIL_BYTES: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +36,14 @@ class Codestream:
     components: int
     photometric_interpretation: str
     """of the decoded colors; '' where the codestream does not say"""
+    is_whole: bool = True
+    """whether the frame has its end"""
 
 
 def codestream(frame: bytes) -> Codestream:
     """Return what a JPEG, JPEG-LS or JPEG 2000 frame says of itself.
 
+    Of JPEG 2000 the decoder tells whether the frame is whole.
     Raises: struct.error or IndexError if the frame is damaged.
     """
     start = frame.find(_J2K_START)
@@ -68,7 +74,7 @@ def _jpeg(frame: bytes) -> Codestream:
         if marker in _FRAME_HEADERS:
             identifiers = segment[6::3]
             color = color or (RGB if identifiers in _RGB_COMPONENTS else "")
-            return Codestream(rows, columns, precision, len(identifiers), color)
+            return Codestream(rows, columns, precision, len(identifiers), color, _END in frame[-_TAIL_BYTES:])
         if marker == _ADOBE and segment.startswith(b"Adobe") and len(segment) > _ADOBE_TRANSFORM_AT:
             color = _ADOBE_TRANSFORMS.get(segment[_ADOBE_TRANSFORM_AT], color)
         elif marker == _JFIF and segment.startswith(b"JFIF"):

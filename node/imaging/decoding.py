@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
-from pydicom.encaps import generate_fragments, get_frame, parse_basic_offsets
+from pydicom.encaps import get_frame
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.utils import pixel_array
@@ -63,7 +63,8 @@ _MAX_COMPONENTS = 4
 def decoded_frame(path: Path, index: int = 0) -> tuple[Dataset, NDArray[Any]]:
     """Return the header and the stored values of a frame, colors still in their photometric interpretation.
 
-    Raises: BrokenSeries if the object has no pixel data, or no decoder knows its transfer syntax; one of BROKEN_FILE.
+    Raises: BrokenSeries if the object has no pixel data, no decoder knows its transfer syntax, its frame is cut short, or
+    its header says another size or other bits than the frame has; one of BROKEN_FILE.
     """
     header = _header(path)
     stream = _codestream(path, header, index)
@@ -73,6 +74,9 @@ def decoded_frame(path: Path, index: int = 0) -> tuple[Dataset, NDArray[Any]]:
             raise ValueError(f"{rows} x {columns} pixels (1 to {MAX_PIXELS} are read)")
     if stream and stream.components > _MAX_COMPONENTS:
         raise ValueError(f"{stream.components} components of a pixel (1 to {_MAX_COMPONENTS} are read)")
+    if len(set(sizes)) > 1:
+        header_size, frame_size = (f"{rows} x {columns}" for rows, columns in sizes)
+        raise _contradiction(header, f"its compressed frame has {frame_size} pixels, its header says {header_size}")
     decoded = Dataset()
     frame = pixel_array(
         _source(path, header.file_meta.TransferSyntaxUID),
@@ -101,9 +105,38 @@ def _stored_values(frame: NDArray[Any], header: Dataset, *, precision: int) -> N
         return frame
     high = int(header.get("HighBit") or stored - 1)
     is_shifted = stored <= high < width and precision > stored
+    if is_shifted and _fits(frame, stored):
+        raise _contradiction(header, f"High Bit is {high}, but no value has a bit above bit {stored - 1}")
     unused = width - (high + 1 if is_shifted else stored)
     # Shifted to the left and back, a signed value takes its sign from its highest stored bit.
-    return np.asarray((frame << frame.dtype.type(unused)) >> frame.dtype.type(width - stored))
+    values = np.asarray((frame << frame.dtype.type(unused)) >> frame.dtype.type(width - stored))
+    if not is_shifted and _are_cut(frame, values):
+        raise _contradiction(header, f"Bits Stored is {stored}, but its values have more bits")
+    return values
+
+
+def _fits(frame: NDArray[Any], bits: int) -> bool:
+    """Return whether every value can be written in so many bits."""
+    low, high = (-(1 << (bits - 1)), 1 << (bits - 1)) if frame.dtype.kind == "i" else (0, 1 << bits)
+    return bool(frame.min() >= low and frame.max() < high)
+
+
+def _are_cut(frame: NDArray[Any], values: NDArray[Any]) -> bool:
+    """Return whether the bits above the stored bits belong to the values: without these bits the image is rougher.
+
+    An overlay in these bits makes an image rougher, and so does the value of padding.
+    """
+    return bool((frame != values).any()) and _roughness(values) >= _roughness(frame)
+
+
+def _roughness(values: NDArray[Any]) -> float:
+    """Return the mean difference between neighbors in the rows of an image of one sample or several."""
+    return float(np.abs(np.diff(values.astype(np.float32), axis=1)).mean()) if values.shape[1] > 1 else 0.0
+
+
+def _contradiction(header: Dataset, reason: str) -> BrokenSeries:
+    uid = header.get("SOPInstanceUID", "without SOP Instance UID")
+    return BrokenSeries(f"instance {uid}: {reason}; correct the image at its source")
 
 
 def _header(path: Path) -> Dataset:
@@ -154,7 +187,8 @@ def _codestream(path: Path, header: Dataset, index: int) -> Codestream | None:
     """Return what the codestream of a frame says; None for a frame that is not compressed.
 
     Decoders allocate memory by the size in the codestream, not by the size in the header: a file of 80 kB with
-    60,000 x 60,000 in its codestream took 14 GB and 75 s.
+    60,000 x 60,000 in its codestream took 14 GB and 75 s. Of a frame that is cut short they give out what is there.
+    Raises: BrokenSeries if the frame is cut short; one of BROKEN_FILE.
     """
     syntax = header.file_meta.TransferSyntaxUID
     if not syntax.is_encapsulated or syntax == RLELossless:
@@ -163,7 +197,8 @@ def _codestream(path: Path, header: Dataset, index: int) -> Codestream | None:
         dcmread(file, stop_before_pixels=True)
         # Tag, VR, reserved and undefined length of Pixel Data (PS3.5 A.4).
         file.seek(12, 1)
-        if index:
-            return codestream(get_frame(file, index, number_of_frames=int(header.NumberOfFrames)))
-        parse_basic_offsets(file)
-        return codestream(next(iter(generate_fragments(file))))
+        frame = get_frame(file, index, number_of_frames=int(header.get("NumberOfFrames") or 1))
+    stream = codestream(frame)
+    if not stream.is_whole:
+        raise _contradiction(header, "its compressed frame has no end, so it is cut short")
+    return stream

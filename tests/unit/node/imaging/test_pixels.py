@@ -1,10 +1,12 @@
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 from pydicom import Dataset, dcmread
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import (
@@ -13,6 +15,7 @@ from pydicom.uid import (
     ExplicitVRBigEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
+    JPEGBaseline8Bit,
     JPEGLSLossless,
     RLELossless,
 )
@@ -294,6 +297,59 @@ def test_a_codestream_of_the_stored_bits_alone_is_not_moved_again(tmp_path: Path
     data_set.compress(JPEG2000Lossless)
     data_set.HighBit = 15
     assert np.array_equal(pixels.modality_values(_written(data_set, tmp_path)), RAMP)
+
+
+@pytest.mark.parametrize("pixel_representation", [0, 1], ids=["unsigned", "signed"])
+def test_more_bits_than_bits_stored_are_refused_where_these_make_the_values(
+    pixel_representation: int, tmp_path: Path
+) -> None:
+    stored = RAMP - 2048 * pixel_representation
+    path = _written(_encoded(stored, ExplicitVRBigEndian, 10, PixelRepresentation=pixel_representation), tmp_path)
+    with pytest.raises(BrokenSeries, match="Bits Stored is 10, but its values have more bits"):
+        pixels.display_values(path)
+
+
+def test_a_high_bit_above_all_values_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BrokenSeries, match="High Bit is 15, but no value has a bit above bit 11"):
+        pixels.display_values(_file(tmp_path, HighBit=15))
+
+
+@pytest.mark.parametrize("syntax", [JPEG2000Lossless, JPEGLSLossless], ids=lambda syntax: syntax.name)
+def test_a_frame_of_another_size_than_its_header_says_is_refused_with_both(syntax: UID, tmp_path: Path) -> None:
+    data_set = _data_set(RAMP[:, :48])
+    data_set.compress(syntax)
+    data_set.Rows, data_set.Columns = 48, 64  # as many pixels
+    with pytest.raises(BrokenSeries, match="its compressed frame has 64 x 48 pixels, its header says 48 x 64"):
+        pixels.modality_values(_written(data_set, tmp_path))
+
+
+def _jpeg_ls() -> Dataset:
+    data_set = _data_set()
+    data_set.compress(JPEGLSLossless)
+    return data_set
+
+
+def _jpeg() -> Dataset:
+    buffer = BytesIO()
+    Image.fromarray((RAMP >> 4).astype(np.uint8)).save(buffer, "JPEG")
+    data_set = _data_set(BitsAllocated=8, BitsStored=8, HighBit=7)
+    data_set.PixelData = encapsulate([buffer.getvalue()])
+    data_set.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+    return data_set
+
+
+@pytest.mark.parametrize("fragments", [1, 3])
+@pytest.mark.parametrize("compressed", [_jpeg, _jpeg_ls])
+def test_a_compressed_frame_that_is_cut_short_is_refused(
+    compressed: Callable[[], Dataset], fragments: int, tmp_path: Path
+) -> None:
+    data_set = compressed()
+    (frame,) = generate_frames(data_set.PixelData, number_of_frames=1)
+    data_set.PixelData = encapsulate([frame], fragments_per_frame=fragments)
+    assert pixels.modality_values(_written(data_set, tmp_path)).shape == RAMP.shape
+    data_set.PixelData = encapsulate([frame[: len(frame) * 9 // 10]], fragments_per_frame=fragments)
+    with pytest.raises(BrokenSeries, match="its compressed frame has no end, so it is cut short"):
+        pixels.modality_values(_written(data_set, tmp_path))
 
 
 def _packed_lut(entries: NDArray[np.integer], *, vr: str, order: str = "<") -> Dataset:
