@@ -131,7 +131,9 @@ def _upright(part: CtPart) -> OrganSlices:
 
 
 def _gray(instance: Instance) -> NDArray[np.uint8]:
-    """Return a picture as it came, in gray; 8-bit values are not stretched."""
-    if instance.text("SamplesPerPixel") in {"", "1"} and instance.text("BitsStored") == "8":
-        return np.asarray(modality_values(instance.path), np.uint8)
+    """Return a picture as it came, in gray, larger is brighter; 8-bit values are not stretched."""
+    photometric = instance.text("PhotometricInterpretation")
+    if instance.text("BitsStored") == "8" and photometric.startswith("MONOCHROME"):
+        values = np.asarray(modality_values(instance.path), np.uint8)
+        return 255 - values if photometric == "MONOCHROME1" else values
     return np.asarray(picture(instance.path).mean(axis=-1), np.uint8)

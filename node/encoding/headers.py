@@ -45,7 +45,7 @@ NODE_KEYWORDS = frozenset(
     BodyPartExamined AnatomicRegionSequence SharedFunctionalGroupsSequence FrameAnatomySequence
     CodeValue LongCodeValue CodingSchemeDesignator CodeMeaning
     Laterality ImageLaterality ViewPosition ViewCodeSequence PatientOrientation
-    Rows Columns NumberOfFrames SamplesPerPixel PhotometricInterpretation PixelSpacing ImagerPixelSpacing
+    Rows Columns NumberOfFrames SamplesPerPixel PhotometricInterpretation BitsStored PixelSpacing ImagerPixelSpacing
     ImagePositionPatient ImageOrientationPatient SliceThickness FrameOfReferenceUID ConvolutionKernel KVP
     AcquisitionDateTime AcquisitionDate AcquisitionTime ContentDate ContentTime SeriesTime IrradiationEventUID
     TemporalPositionIdentifier NominalPercentageOfCardiacPhase NominalCardiacTriggerDelayTime TriggerTime

@@ -63,8 +63,8 @@ _MAX_COMPONENTS = 4
 def decoded_frame(path: Path, index: int = 0) -> tuple[Dataset, NDArray[Any]]:
     """Return the header and the stored values of a frame, colors still in their photometric interpretation.
 
-    Raises: BrokenSeries if the object has no pixel data, no decoder knows its transfer syntax, its frame is cut short, or
-    its header says another size or other bits than the frame has; one of BROKEN_FILE.
+    Raises: BrokenSeries if the object has no pixel data, no decoder knows its transfer syntax, its frame is cut short,
+    or its header says another size or other bits than the frame has; one of BROKEN_FILE.
     """
     header = _header(path)
     stream = _codestream(path, header, index)

@@ -18,6 +18,8 @@ _FORMATS = ("PNG", "JPEG", "TIFF", "WEBP")
 # WebP is lossless.
 _LOSSY_METHODS = {"JPEG": "ISO_10918_1", "MPO": "ISO_10918_1", "WEBP": "WEBP"}
 _MAX_16_BIT, _OPAQUE = 65535, 255
+# Devices save grays of 10, 12 or 14 bits unscaled in 16: of 12 bits, 16 grays of 255 would be left, all of them black.
+_LEAST_WHITE = 2**14
 # A few transparent pixels, as of rounded corners, show white. With half of a lesion white, 0.95 became 0.64.
 _MOST_TRANSPARENT = 0.05
 # TIFF 6.0: the first bit of NewSubfileType is a smaller version of another picture, Photometric 0 is white; DNG 1.4.
@@ -84,6 +86,11 @@ def _rgb_pixels(image: Image.Image) -> NDArray[np.uint8]:
         values = np.asarray(image).astype(np.int64)
         if values.min() < 0 or values.max() > _MAX_16_BIT:
             raise BrokenSeries("the picture has gray values beyond 16 bits; save it in 8 or 16 bits")
+        if values.max() < _LEAST_WHITE:
+            raise BrokenSeries(
+                f"the picture has gray values of 16 bits that end at {values.max()}, so that white is unknown; "
+                "scale them to 65535, or save it in 8 bits"
+            )
         gray = (values * 255 / _MAX_16_BIT).round().astype(np.uint8)
         return np.repeat(gray[:, :, np.newaxis], 3, axis=2)
     if image.mode == "F":

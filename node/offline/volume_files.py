@@ -44,6 +44,8 @@ _TEMPLATES: Mapping[int, str] = {3: "Talairach", 4: "MNI 152", 5: "another templ
 # Of a voxel: half a voxel may be the rounding of a quaternion; more is another place.
 _MAX_DISAGREEMENT = 0.5
 _NIFTI_2_BYTES = 540
+# Padding and notes behind the voxels; what goes on longer is another image, or an attack.
+_MOST_BEHIND_BYTES, _STEP_BYTES = 2**26, 2**20
 # NIfTI-1 xyzt_units; a header without a unit is in mm by custom.
 _MM_PER_UNIT: Mapping[str, float] = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
 _DECODE_ERRORS = (ArithmeticError, EOFError, LookupError, MemoryError, OSError, TypeError, ValueError, zlib.error)
@@ -172,7 +174,10 @@ def _nifti_grid(path: Path) -> Grid:
             file.seek(0)
             # By the bytes: nibabel itself believes the suffix.
             with gzip.open(file) if packed else nullcontext(file) as stream:
-                return _nifti_grid_of(_nifti_image(nibabel, stream))
+                volume = _nifti_grid_of(_nifti_image(nibabel, stream))
+                if packed:
+                    _read_to_the_end(stream)
+                return volume
     except (
         *_DECODE_ERRORS,
         nibabel.filebasedimages.ImageFileError,
@@ -180,6 +185,19 @@ def _nifti_grid(path: Path) -> Grid:
         nibabel.wrapstruct.WrapStructError,
     ) as error:
         raise BrokenSeries(f"the NIfTI file is damaged ({type(error).__name__}); export it again") from error
+
+
+def _read_to_the_end(stream: BufferedIOBase) -> None:
+    """Read what lies behind the voxels, so that the checksum at the end of a gzip file is compared (RFC 1952).
+
+    Raises: OSError, EOFError or zlib.error if the file is damaged; BrokenSeries if too much lies there.
+    """
+    for _ in range(_MOST_BEHIND_BYTES // _STEP_BYTES):
+        if not stream.read(_STEP_BYTES):
+            return
+    raise BrokenSeries(
+        f"the NIfTI file has more than {_MOST_BEHIND_BYTES >> 20} MiB behind its voxels; export it again"
+    )
 
 
 def _nifti_image(nibabel: ModuleType, stream: BufferedIOBase) -> Any:  # noqa: ANN401 - nibabel has no types

@@ -10,7 +10,7 @@ from support import bodies, installed, shared
 from support.bodies import Values, abdomen, chest
 
 from ainode.handlers.ct_tumor import CtTumor, _OrganReading, build
-from ainode.handlers.ct_tumor.slices import OrganSlices
+from ainode.handlers.ct_tumor.slices import OrganSlices, organ_slices
 from ainode.models.ct_tumor.calibration import Calibration
 from ainode.models.ct_tumor.card import read_card
 from ainode.node import testing
@@ -300,6 +300,25 @@ def test_a_chest_to_pelvis_with_contrast_is_read_for_the_pancreas_as_if_scanned_
         name = f"pancreas tumor slice {number}"
         assert result.scores[name] == alone.scores[name]
     assert parameters["pancreas read"].endswith(" of 80: the abdomen")
+
+
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+def test_gray_pictures_of_8_bits_are_neither_stretched_nor_inverted(photometric: str, tmp_path: Path) -> None:
+    gray = np.random.default_rng(0).integers(60, 180, (256, 256), np.uint8)
+    stored = 255 - gray if photometric == "MONOCHROME1" else gray
+    header: dict[str, Any] = {
+        "SOPClassUID": CAPTURE,
+        "Modality": "OT",
+        "ImageType": ("DERIVED", "SECONDARY"),
+        "PhotometricInterpretation": photometric,
+        "BitsAllocated": 8,
+        "BitsStored": 8,
+        "HighBit": 7,
+    }
+    study = read_back((SyntheticImage(256, 256, stored.tobytes(), header),), tmp_path)
+    slices = organ_slices(read_card().organ("pancreas"), study.instances)
+    assert not isinstance(slices, OutOfScope)
+    assert np.array_equal(slices.values[0], gray)
 
 
 def test_slices_that_are_pictures_are_read_as_they_came(

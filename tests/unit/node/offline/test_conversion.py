@@ -1,3 +1,4 @@
+import gzip
 import io
 import os
 import struct
@@ -187,6 +188,26 @@ def test_four_dimensions_missing_numbers_and_damage_are_refused(tmp_path: Path) 
         assert "damaged" in refusal(tmp_path / name, tmp_path)
 
 
+@pytest.mark.parametrize("suffix", [".nrrd", ".nii.gz"])
+def test_a_packed_volume_with_a_changed_byte_is_refused(suffix: str, tmp_path: Path) -> None:
+    path = saved(an_image(OBLIQUE), tmp_path / f"image{suffix}")
+    conversion.convert_volume(path, tmp_path / "whole")
+    content = bytearray(path.read_bytes())
+    if suffix == ".nii.gz":
+        # Not packed further, so that every byte decodes to some voxel.
+        content = bytearray(gzip.compress(gzip.decompress(content), 0))
+    content[-40] ^= 0x40
+    path.write_bytes(content)
+    assert "damaged" in refusal(path, tmp_path)
+
+
+def test_a_volume_with_a_flood_of_bytes_behind_its_voxels_is_refused(tmp_path: Path) -> None:
+    path = saved(an_image(OBLIQUE), tmp_path / "image.nii.gz")
+    with gzip.open(path, "ab") as file:
+        file.write(bytes(70 * 2**20))
+    assert "behind its voxels" in refusal(path, tmp_path)
+
+
 def test_a_header_that_claims_a_terabyte_is_refused_before_it_is_read(tmp_path: Path) -> None:
     path = an_nrrd(tmp_path / "bomb.nrrd", np.zeros((3, 3, 3), np.int16))
     path.write_bytes(path.read_bytes().replace(b"sizes: 3 3 3", b"sizes: 9999 9999 9999"))
@@ -313,6 +334,19 @@ def test_a_radiograph_keeps_its_grays_and_a_picture_with_colors_is_none(tmp_path
     assert (found.pixel_array == ramp).all()
     with pytest.raises(BrokenSeries, match="a radiograph is gray"):
         shown(a_picture(plain("RGB"), tmp_path), tmp_path / "other", PictureKind.RADIOGRAPH)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("kind", PictureKind)
+def test_grays_of_fewer_bits_in_16_are_refused_since_white_is_unknown(
+    kind: PictureKind, suffix: str, tmp_path: Path
+) -> None:
+    grays = np.tile(np.arange(4096, dtype=np.uint16), (16, 1))
+    path = a_picture(Image.fromarray(grays * 16), tmp_path, suffix)
+    assert np.unique(shown(path, tmp_path / "dicom", kind)).size > 250
+    path = a_picture(Image.fromarray(grays), tmp_path, suffix)
+    with pytest.raises(BrokenSeries, match="end at 4095, so that white is unknown"):
+        shown(path, tmp_path / "dicom", kind)
 
 
 def test_a_decompression_bomb_several_pages_and_damage_are_refused(tmp_path: Path) -> None:
