@@ -170,7 +170,7 @@ def _catalog(settings: Settings) -> Iterator[Engine | None]:
         yield None
         return
     try:
-        yield engine if database.revision(engine) == database.HEAD else None
+        yield engine
     finally:
         engine.dispose()
 

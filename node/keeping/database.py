@@ -80,9 +80,10 @@ def connection_arguments(url: str) -> dict[str, object]:
 
 
 def existing(url: str) -> sa.Engine:
-    """Return an engine for a database that a node has made.
+    """Return an engine for a database that a node of this version has made, or brought up to date.
 
-    Raises: ConfigError if the address names a file of SQLite that does not exist.
+    Raises: ConfigError if the address names a file of SQLite that does not exist, or the tables are those of another
+    version; DatabaseUnavailable.
     """
     engine = connect(url)
     path = engine.url.database
@@ -91,7 +92,30 @@ def existing(url: str) -> sa.Engine:
             f"{path}: no node has run there; give --config with the node.toml of the node, and the AINODE_… variables "
             "that the node has"
         )
+    try:
+        current = revision(engine)
+    except DatabaseUnavailable:
+        engine.dispose()
+        raise
+    if current != HEAD:
+        engine.dispose()
+        raise ConfigError(_other_version(current))
     return engine
+
+
+def _other_version(current: str | None) -> str:
+    """Return what to do about tables of another revision than this version's."""
+    if current is None:
+        return "[database] url: the database has no tables of a node; start `ainode serve`, which makes them"
+    if current > HEAD:
+        return (
+            f"[database] url: the tables (revision {current}) are those of a newer version of ainode; install that "
+            "version here, or give this command there"
+        )
+    return (
+        f"[database] url: the tables (revision {current}) are those of an older version of ainode; start `ainode "
+        "serve` of this version, which brings them up to date, or give this command in the version that runs"
+    )
 
 
 def _remember_file(engine: sa.Engine) -> None:

@@ -135,7 +135,7 @@ def _node_of(settings: Settings) -> tuple[Executor | None, str]:
 
     Raises: DatabaseUnavailable if no node of this version has worked there yet, and one may start at any time.
     """
-    engine = database.existing(settings.database_url)
+    engine = database.connect(settings.database_url)
     try:
         revision = database.revision(engine) or ""
         node = Executors(engine).node() if revision == database.HEAD else None

@@ -6,6 +6,7 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
+import sqlalchemy as sa
 
 from ainode.node.commands.support_bundle import Choices, write_bundle
 from ainode.node.domain import UID, JobState
@@ -52,6 +53,24 @@ def bundle(config: Path, **choices: bool) -> dict[str, str]:
     with ZipFile(path) as archive:
         assert archive.namelist() == names
         return {name: archive.read(name).decode() for name in names}
+
+
+@pytest.mark.parametrize(
+    ("version", "words"),
+    [
+        ("0001", "those of an older version of ainode; start `ainode serve` of this version"),
+        ("9999", "those of a newer version of ainode; install that version here"),
+    ],
+)
+def test_of_a_database_of_another_version_the_files_say_what_to_do(config: Path, version: str, words: str) -> None:
+    engine = database.connect(load(config).database_url)
+    with engine.begin() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = :version"), {"version": version})
+    engine.dispose()
+    files = bundle(config)
+    for name in ("counts.txt", "failures.txt"):
+        assert files[name].startswith(f"not made: [database] url: the tables (revision {version}) are {words}")
+    assert "ainode" in files["versions.txt"]
 
 
 def test_the_files_say_what_runs_what_failed_and_why(config: Path) -> None:
