@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -100,12 +100,7 @@ def _resembling_key(key: str) -> str:
 
     A key of another table is unknown where it stands: the question would name the very key.
     """
-    tables: tuple[type[Frozen], ...] = (
-        Tables,
-        Peer,
-        Subscription,
-        *(type(field.default) for field in Tables.model_fields.values()),
-    )
+    tables = {table for outermost in (Tables, Peer, Subscription) for table in _with_inner(outermost)}
     keys = {name for table in tables for name in table.model_fields} | {"peer", "notification", "route"}
     keys |= {field.name for table in (Route, PriorRule, UrgentRule) for field in fields(table)} | {"from"}
     keys -= {"source"}  # `from` in the file
@@ -113,6 +108,15 @@ def _resembling_key(key: str) -> str:
         return " (it is a key of another table)"
     resembling_keys = difflib.get_close_matches(key, sorted(keys), n=1, cutoff=0.7)
     return f" (did you mean {resembling_keys[0]}?)" if resembling_keys else ""
+
+
+def _with_inner(table: type[Frozen]) -> Iterator[type[Frozen]]:
+    """Yield a table and the tables in it, such as `[peer.hl7]`, whether or not each has to be there."""
+    yield table
+    for field in table.model_fields.values():
+        for kind in (field.annotation, *get_args(field.annotation)):
+            if isinstance(kind, type) and issubclass(kind, Frozen):
+                yield from _with_inner(kind)
 
 
 def _entry_name(location: Sequence[str | int], values: Mapping[str, Any]) -> str:

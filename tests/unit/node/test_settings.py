@@ -229,6 +229,10 @@ def test_a_wrong_key_is_named_with_its_file(tmp_path: Path, node: str, routes: s
     [
         ("[node]\nretention_day = 7\n", "", "node.retention_day: unknown key (did you mean retention_days?)"),
         (PEER + "prot = 104\n", "", "(did you mean port?); correct it, or remove it (in 'orthanc')"),
+        (PEER + "[peer.hl7]\nreceiving_aplication = 'RIS'\n", "", "(did you mean receiving_application?); correct it"),
+        (PEER + "[peer.resources]\naccession_sistem = 'x'\n", "", "(did you mean accession_system?); correct it"),
+        (PEER + "[peer.oauth2]\ntoken_ulr = 'x'\n", "", "(did you mean token_url?); correct it, or remove it"),
+        (PEER + "[peer.worklist]\nstation_nam = 'x'\n", "", "(did you mean station_name?); correct it, or remove"),
         (
             "",
             '[[route]]\nname = "a"\nhandler = "b"\ndestination = ["x"]\n',
