@@ -36,4 +36,5 @@ def _of_finding(finding: Mapping[str, Any]) -> Iterator[ShownMeasurement]:
 
 def _number(value: float) -> str:
     """Return a number in six figures, without an exponent unless it is far from what people count."""
-    return f"{value:.0f}" if 1e6 <= abs(value) < 1e12 else f"{value:.6g}"  # noqa: PLR2004 - of six figures
+    # From there on six figures would be 1e+06.
+    return f"{value:.0f}" if 999_999.5 <= abs(value) < 1e12 else f"{value:.6g}"  # noqa: PLR2004 - of six figures

@@ -53,10 +53,10 @@ def figure_of(file: EvaluationFile) -> TestFigure | None:
         first = [(measure_words(key), estimate_words(value)) for key, value in evaluation.measures.items()][:1]
         return TestFigure(file.name, "", measures or tuple(first)) if evaluation.measures else None
     shortcuts = [baseline.auc.value for baseline in evaluation.baselines.values() if baseline.kind == "shortcut"]
-    best = max(shortcuts, default=0.0)
-    return TestFigure(
-        file.name, estimate_words(auc), measures, f"{best:.3f}" if shortcuts else "", is_beaten=best >= auc.low
-    )
+    if not shortcuts:
+        return TestFigure(file.name, estimate_words(auc), measures)
+    best = max(shortcuts)
+    return TestFigure(file.name, estimate_words(auc), measures, f"{best:.3f}", is_beaten=best >= auc.low)
 
 
 def _leading(measures: Mapping[str, Estimate]) -> list[str]:

@@ -1,3 +1,5 @@
+import pytest
+
 from ainode.node.console.measurements import measurements_of
 
 
@@ -18,6 +20,15 @@ def test_each_number_is_shown_under_the_name_of_its_finding_with_its_unit() -> N
         ("lung, Density", "-850 HU"),
         ("lung, Count", "3"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(999_999.4, "999999"), (999_999.6, "1000000"), (-999_999.6, "-1000000"), (1e11, "100000000000"), (0.5, "0.5")],
+)
+def test_a_number_is_written_as_people_write_it(value: float, words: str) -> None:
+    (shown,) = measurements_of([{"name": "", "measurements": [number("Volume", value, "1")]}])
+    assert shown.value == words
 
 
 def test_the_probability_that_a_verdict_states_is_not_said_twice_and_what_follows_it_is_shown() -> None:
