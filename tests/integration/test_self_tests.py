@@ -2,6 +2,7 @@
 
 import json
 import logging
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -180,6 +181,23 @@ def test_a_test_that_a_person_begins_shows_its_way_reaches_no_archive_and_runs_a
     )
     assert site.pacs.stored == stored
     assert tests.outcome(ROUTE, datetime.now(UTC)).state == "not run"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_test_that_a_fault_of_the_node_ends_is_over_and_another_may_begin() -> None:
+    tests, unsendable = RouteTests(Settings()), lambda: None
+    since, _ = tests.begin(unsendable)  # type: ignore[arg-type] - no process can be asked about it
+    await_tests()
+    outcome = tests.outcome(unsendable, since)  # type: ignore[arg-type]
+    assert (outcome.state, outcome.detail[:41]) == ("failed", "the test was ended by a fault of the node")
+    assert tests.begin("bones")[1] == ""
+    await_tests()
+
+
+def await_tests() -> None:
+    for thread in threading.enumerate():
+        if thread.name == "self-test":
+            thread.join(60)
 
 
 def test_a_test_beside_another_leaves_the_record_alone(site: Site, tmp_path: Path) -> None:

@@ -39,13 +39,15 @@ class RouteTests:
 
     def _run(self, route: str) -> None:
         limit_s = self._settings.self_test.limit_s + _BESIDE_S
+        problem = "the test was ended by a fault of the node, which its log names; begin it again"
         try:
             _, problem = self._assistant.reply("self_test", limit_s=limit_s, route=route)
         except Busy as error:
             problem = str(error)
-        with self._lock:
-            self._route = ""
-            self._problems[route] = problem
+        finally:
+            with self._lock:
+                self._route = ""
+                self._problems[route] = problem
 
     def outcome(self, route: str, since: datetime) -> Hop:
         """Return what came of the test of a route that was begun then."""
