@@ -27,7 +27,10 @@ from ainode.node.web.report_resources import report_resource, subject
 _REPORTS: Final = "/fhir/DiagnosticReport"
 _BATCH: Final = 100
 _MOST_HEADERS: Final = 2_000
-_FORMATS: Final = frozenset({"json", "application/json", "text/json", MEDIA_TYPE, "application/fhir json"})
+# In an address the + of a media type may have become a space.
+_FORMATS: Final = frozenset(
+    {"json", "application/json", "text/json", MEDIA_TYPE, "application/fhir json", "application/*", "*/*"}
+)
 _HEADER: Final = ["PatientID", "IssuerOfPatientID", "IssuerOfPatientIDQualifiersSequence", "StudyDate"]
 _TYPES: Final = {"_id": "token", "identifier": "token", "issued": "date", "date": "date", "status": "token"}
 
@@ -56,15 +59,16 @@ class FhirReports:
 
     def metadata(self, request: Request) -> Response:
         """Return the CapabilityStatement: DiagnosticReport of FHIR 4.0.1, read and search."""
-        return _answer(_statement(_base(request), self._started))
+        return _refused_format(request) or _answer(_statement(_base(request), self._started))
 
     def search(self, request: Request) -> Response:
         """Return the newest reports that the parameters of FHIR ask for, as a searchset Bundle.
 
         A report of a shadow route, and one that is withheld, is in none.
         """
+        if refusal := _refused_format(request):
+            return refusal
         try:
-            _refuse_format(request)
             search = search_of(request.query_params.multi_items(), handling=_handling(request))
             page = self._page(search)
         except WrongSearch as error:
@@ -73,10 +77,8 @@ class FhirReports:
 
     def read(self, request: Request, identifier: str) -> Response:
         """Return a report; its identifier is that of the job."""
-        try:
-            _refuse_format(request)
-        except WrongSearch as error:
-            return _failure(406, error.code, str(error))
+        if refusal := _refused_format(request):
+            return refusal
         reports = self._search.page(ReportFilter(jobs=[identifier]), after="", limit=1)
         if not reports:
             successor = self._search.successor(identifier)
@@ -160,10 +162,22 @@ def _handling(request: Request) -> str:
     return preference[1] if preference else ""
 
 
-def _refuse_format(request: Request) -> None:
-    media_type = request.query_params.get("_format", "json")
-    if media_type.partition(";")[0].strip() not in _FORMATS:
-        raise WrongSearch("the node writes JSON alone: _format=json", "not-supported")
+def _refused_format(request: Request) -> Response | None:
+    """Return the refusal of a caller that takes no JSON; None of others. `_format` has precedence over Accept.
+
+    Source: FHIR R4, RESTful API, 3.1.0.1.9 (Content Types and encodings) and 3.1.0.1.11 (_format).
+    """
+    wanted = request.query_params.get("_format") or request.headers.get("accept") or MEDIA_TYPE
+    ranges = [media_range.lower().split(";") for media_range in wanted.split(",")]
+    if any(name.strip() in _FORMATS and not _is_excluded(parameters) for name, *parameters in ranges):
+        return None
+    words = "the node writes JSON alone: ask with _format=json, or with Accept: application/fhir+json"
+    return _failure(406, "not-supported", words)
+
+
+def _is_excluded(parameters: Sequence[str]) -> bool:
+    """Return whether the weight of a media range excludes it (RFC 9110, 12.4.2)."""
+    return any(re.fullmatch(r"q=0(\.0*)?", parameter.strip()) for parameter in parameters)
 
 
 def _base(request: Request) -> str:

@@ -267,7 +267,6 @@ def test_a_search_says_how_many_there_are_and_where_the_next_page_is(served: Ser
         ("issued=2026-13-01", "", "invalid"),
         ("date=2026-02-30", "", "invalid"),
         ("_count=many", "", "invalid"),
-        ("_format=xml", "", "not-supported"),
     ],
 )
 def test_what_cannot_be_understood_is_refused_with_an_outcome(
@@ -275,6 +274,31 @@ def test_what_cannot_be_understood_is_refused_with_an_outcome(
 ) -> None:
     status, outcome = served.get(f"{ROOT}?{query}", Prefer=prefer)
     assert (status, outcome["issue"][0]["code"]) == (400, code)
+
+
+@pytest.mark.parametrize("address", [ROOT, f"{ROOT}/none", "/fhir/metadata"])
+@pytest.mark.parametrize(
+    ("query", "accept", "is_taken"),
+    [
+        ("?_format=xml", "*/*", False),
+        ("?_format=xml", "application/fhir+json", False),
+        ("?_format=application/fhir%2Bxml", "*/*", False),
+        ("", "application/fhir+xml", False),
+        ("", "application/fhir+xml, application/json;q=0", False),
+        ("", "application/fhir+xml, */*;q=0.1", True),
+        ("", "application/fhir+json; fhirVersion=4.0", True),
+        ("?_format=json", "application/fhir+xml", True),
+        ("?_format=application/fhir+json", "application/fhir+xml", True),
+    ],
+)
+def test_who_takes_no_json_is_told_that_there_is_nothing_else(
+    served: Served, address: str, query: str, accept: str, *, is_taken: bool
+) -> None:
+    status, outcome = served.get(f"{address}{query}", Accept=accept)
+    if is_taken:
+        assert status == (404 if address.endswith("none") else 200)
+    else:
+        assert (status, outcome["issue"][0]["code"]) == (406, "not-supported")
 
 
 def test_a_condition_that_is_not_understood_is_left_out_where_the_caller_prefers_it_and_one_on_the_look_always(
