@@ -86,10 +86,11 @@ def serve(config: Config = None) -> None:
     Permissions.of_group(settings.node.group).apply_to_process()
     requirements.make_data_folder(settings, origin)
     memory.bound_heaps()  # before the first thread
-    from ainode.node.app import Ending, Node
-    from ainode.node.starting import reload
+    with memory.without_collections():
+        from ainode.node.app import Ending, Node
+        from ainode.node.starting import reload
 
-    node = Node(settings, receiver, takes_reload=True)
+        node = Node(settings, receiver, takes_reload=True)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: node.request_stop())
     signal.signal(reload.SIGNAL, lambda *_: node.request_reload())

@@ -33,10 +33,11 @@ def run_worker(settings: Settings, sources: Sources, handlers: Sequence[str], na
 
     Permissions.of_group(settings.node.group).apply_to_process()
     memory.bound_heaps()  # before the first thread
-    from ainode.node.app import Ending  # noqa: PLC0415
-    from ainode.node.worker import Worker  # noqa: PLC0415
+    with memory.without_collections():
+        from ainode.node.app import Ending  # noqa: PLC0415
+        from ainode.node.worker import Worker  # noqa: PLC0415
 
-    worker = Worker(settings, handlers, name)
+        worker = Worker(settings, handlers, name)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: worker.request_stop())
     worker.start()

@@ -50,6 +50,23 @@ large.clear()
 print(most - resident())
 """
 
+LOOKS = """
+import gc
+from ainode.node.jobs import memory
+
+looks = []
+gc.callbacks.append(lambda phase, _: looks.append(phase))
+try:
+    with memory.without_collections():
+        import ainode.node.app
+        made = len(gc.get_objects())
+        raise LookupError
+except LookupError:
+    count = len(looks)
+later = [[] for _ in range(10_000)]
+print(made, count, len(looks), gc.get_freeze_count())
+"""
+
 
 def freed_bytes(use: str) -> int:
     """Return how much smaller a process is at the end of a use than at its peak."""
@@ -67,3 +84,13 @@ def test_what_threads_have_used_goes_back_to_the_system() -> None:
 
 def test_a_large_piece_goes_back_at_once_though_small_pieces_of_its_time_stay() -> None:
     assert freed_bytes(USE_LARGE_PIECES_AMONG_SMALL) > 90_000_000
+
+
+def test_no_garbage_is_looked_for_while_a_start_imports_and_what_it_imported_is_left_out_later() -> None:
+    environment = os.environ | {"PYTHONPATH": str(ROOT / ".ns")}
+    command = [sys.executable, "-c", LOOKS]
+    words = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment).stdout.split()
+    made, looks, looks_later, left_out = map(int, words)
+    assert looks == 0
+    assert looks_later > 0
+    assert left_out >= made * 0.9
