@@ -53,20 +53,18 @@ def arrives(node: RunningNode) -> None:
     node.until(lambda: node.ledger.deliveries("job")[0].state is DeliveryState.CONFIRMED, within_s=120)
 
 
-def test_a_delivery_that_no_workflow_knows_is_made_at_the_next_start(node: RunningNode) -> None:
+def test_a_delivery_that_no_workflow_knows_or_whose_workflow_ended_without_it_is_made_at_the_next_start(
+    node: RunningNode,
+) -> None:
     with running(node):
         arrives(node)
-
-
-@pytest.mark.parametrize("status", ["ERROR", "SUCCESS", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"])
-def test_a_delivery_whose_workflow_ended_without_it_is_made_at_the_next_start(node: RunningNode, status: str) -> None:
-    with running(node):
-        arrives(node)
-    with closing(sqlite3.connect(node.folder / "data" / "workflows.sqlite")) as workflows, workflows:
-        workflows.execute("UPDATE workflow_status SET status = ? WHERE workflow_uuid LIKE 'job:send:%'", [status])
-    put_delivery(node.ledger, node.ledger.deliveries("job")[0], state=DeliveryState.WAITING)
-    with running(node):
-        arrives(node)
+    for status in ("ERROR", "SUCCESS", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"):
+        with closing(sqlite3.connect(node.folder / "data" / "workflows.sqlite")) as workflows, workflows:
+            change = "UPDATE workflow_status SET status = ? WHERE workflow_uuid LIKE 'job:send:%'"
+            assert workflows.execute(change, [status]).rowcount
+        put_delivery(node.ledger, node.ledger.deliveries("job")[0], state=DeliveryState.WAITING)
+        with running(node):
+            arrives(node)
 
 
 def test_the_document_of_a_judgement_leaves_after_the_documents_of_the_reading(node: RunningNode) -> None:
