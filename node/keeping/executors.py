@@ -15,8 +15,9 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from ainode.node.domain import JobState
 from ainode.node.errors import ConfigError
-from ainode.node.keeping.schema import executors
+from ainode.node.keeping.schema import executors, jobs, tasks
 
 # Any number that no other program on the server uses, and another than that of the migrations: "sweeps" in ASCII.
 _SWEEP_LOCK: Final = 0x737765657073
@@ -130,8 +131,9 @@ class Executors:
     def sweep(self, give_away: Callable[[Callable[[], frozenset[str]]], int], late_s: float | None) -> tuple[str, ...]:
         """Bury who is late by `late_s`, have the work of the dead given away, and return who was buried.
 
-        One process does so at a time. `give_away` gets what returns the identifiers of the living. Nobody is buried
-        where `late_s` is None.
+        What the dead were reading waits from then on, also where nobody else reads with its handler. One process does
+        so at a time. `give_away` gets what returns the identifiers of the living. Nobody is buried where `late_s` is
+        None.
         """
         with self._sweeping() as connection:
             if connection is None:
@@ -142,6 +144,7 @@ class Executors:
                 buried = tuple(connection.execute(burial).scalars())
             is_old = executors.c.dead_at < sa.func.now() - sa.func.make_interval(0, 0, 0, 0, 0, 0, _KEPT_S)
             connection.execute(sa.delete(executors).where(is_old, executors.c.id.not_in(_newest_node())))
+            connection.execute(_readings_of_the_dead_wait())
             give_away(lambda: frozenset(connection.execute(sa.select(executors.c.id).where(_is_alive())).scalars()))
             return buried
 
@@ -199,6 +202,14 @@ def _is_late(late_s: float) -> sa.ColumnElement[bool]:
 
 def _buried(departure: Departure, *conditions: sa.ColumnElement[bool]) -> sa.Update:
     return sa.update(executors).where(_is_alive(), *conditions).values(dead_at=sa.func.now(), departure=departure)
+
+
+def _readings_of_the_dead_wait() -> sa.Update:
+    of_dead = (tasks.c.job == jobs.c.id) & (executors.c.id == tasks.c.executor) & executors.c.dead_at.is_not(None)
+    reason = executors.c.name + " ended while it read the study, which is begun again"
+    return (
+        sa.update(jobs).where(jobs.c.state == JobState.READING, of_dead).values(state=JobState.WAITING, reason=reason)
+    )
 
 
 def _newest_node() -> sa.Select[tuple[str]]:

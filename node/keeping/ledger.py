@@ -323,7 +323,9 @@ class Ledger:
                 connection.execute(sa.update(deliveries).where(*failed).values(waiting))
                 connection.execute(sa.update(deliveries).where(*unproven).values(settled=False, error=""))
             if revived:
-                connection.execute(sa.update(tasks).where(tasks.c.job == job).values(attempts=0, due_at=None, losses=0))
+                connection.execute(
+                    sa.update(tasks).where(tasks.c.job == job).values(attempts=0, due_at=None, losses=0, executor="")
+                )
         return revived
 
     def documents(self, job: str) -> tuple[KeptDocument, ...]:

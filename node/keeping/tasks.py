@@ -144,7 +144,7 @@ class Tasks:
         """
         query = (
             sa.select(tasks.c.executor, tasks.c.losses, executors.c.name)
-            .select_from(tasks.join(jobs, jobs.c.id == tasks.c.job).outerjoin(executors, _is_lost_reader()))
+            .select_from(tasks.outerjoin(executors, _is_lost_reader()))
             .where(*_is(task))
         )
         with self._engine.begin() as connection:
@@ -155,9 +155,10 @@ class Tasks:
         return losses
 
     def postpone(self, task: Task, due_at: datetime, *, attempts: int) -> None:
-        """Try a task again at that time; `attempts` is the number of failed attempts so far."""
+        """Try a task again at that time, and nobody is at it until then; `attempts` is how many have failed so far."""
+        values = {"due_at": due_at, "attempts": attempts, "executor": ""}
         with self._engine.begin() as connection:
-            connection.execute(sa.update(tasks).where(*_is(task)).values(due_at=due_at, attempts=attempts))
+            connection.execute(sa.update(tasks).where(*_is(task)).values(values))
 
 
 def forget_attempts(connection: Connection, job: str) -> None:
@@ -177,8 +178,7 @@ def _is(task: Task) -> tuple[sa.ColumnElement[bool], ...]:
 
 
 def _is_lost_reader() -> sa.ColumnElement[bool]:
-    of_task = (executors.c.id == tasks.c.executor) & (jobs.c.state == JobState.READING)
-    return of_task & executors.c.departure.in_(LOSSES)
+    return (executors.c.id == tasks.c.executor) & executors.c.departure.in_(LOSSES)
 
 
 def _columns(

@@ -199,9 +199,34 @@ def test_a_reading_counts_no_executor_that_left_was_on_other_terms_or_had_ended_
     assert begun(ledger, "worker:2") == (0, "")
     executors.enter(replace(NODE, id="node:2", terms={"routes": "2"}), DEAD_AFTER_S)
     assert begun(ledger, "node:2") == (0, "")
+    ledger.tasks.postpone(Task("job", TaskKind.READ), NOW, attempts=1)
     assert ledger.move("job", JobState.WAITING, reason="tried again later")
     executors.enter(replace(NODE, id="node:3"), DEAD_AFTER_S)
     assert begun(ledger, "node:3") == (0, "")
+
+
+@pytest.mark.parametrize("is_asked", [False, True])
+def test_what_a_dead_executor_was_reading_waits_for_others_though_nobody_else_reads_with_its_handler(
+    engine: sa.Engine, executors: Executors, ledger: Ledger, *, is_asked: bool
+) -> None:
+    begun(ledger, WORKER.id)
+    executors.sweep(nothing, DEAD_AFTER_S)
+    assert ledger.job("job").state is JobState.READING
+    if is_asked:
+        executors.leave(WORKER.id)
+    else:
+        let_pass(engine, WORKER.id, 2 * DEAD_AFTER_S)
+    executors.sweep(nothing, DEAD_AFTER_S)
+    job, shortages = ledger.job("job"), Readership(engine).shortages(["handler"])
+    assert (job.state, job.reason) == (
+        JobState.WAITING,
+        "worker ended while it read the study, which is begun again",
+    )
+    assert [shortage.waiting_count for shortage in shortages] == [1]
+    executors.enter(replace(WORKER, id="worker:2"), DEAD_AFTER_S)
+    begun(ledger, "worker:2")
+    executors.sweep(nothing, DEAD_AFTER_S)
+    assert (ledger.job("job").state, ledger.job("job").reason) == (JobState.READING, "")
 
 
 @pytest.mark.usefixtures("ledger")
