@@ -159,6 +159,8 @@ class Jobs(DBOSConfiguredInstance):
         end_s = time.monotonic() + within_s
         while self._activity.is_delivering() and time.monotonic() < end_s:
             time.sleep(_STOP_LOOK_S)
+        # The engine calls it an error that it cannot write down how what runs ends; the next start begins it anew.
+        logging.getLogger("dbos").setLevel(logging.CRITICAL)
         DBOS.destroy(workflow_completion_timeout_sec=0)
 
     def end_abandoned(self) -> int:

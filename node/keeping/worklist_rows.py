@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -70,7 +70,8 @@ class Row:
     is_withheld: bool = False
     """whether the documents stay in the node because the weights are for demonstration"""
     waited_s: float | None = None
-    """from the queue to the last attempt to read; None where the job waits, or no job is there"""
+    """from the queue to the answer, less what the reading took, or to the last attempt without an answer; None where
+    the job waits, or no job is there"""
     took_s: float | None = None
     finished_at: datetime | None = None
     whereabouts: tuple[Whereabouts, ...] = ()
@@ -134,7 +135,10 @@ def _jobs(connection: Connection, keys: Sequence[str]) -> Values:
 
 
 def _job_values(row: Any) -> dict[str, Any]:  # noqa: ANN401 - rows have the columns of their query
-    queued_at, reading_at = aware(row.queued_at), aware(row.reading_at) if row.reading_at else None
+    reading_at, finished_at = (aware(time) if time else None for time in (row.reading_at, row.finished_at))
+    took_s = row.seconds or None
+    # An attempt begins before its process is free, which may convert networks for minutes.
+    began_at = finished_at - timedelta(seconds=took_s) if finished_at and took_s else reading_at
     return {
         "headline": row.headline or "",
         "presence": row.presence or "",
@@ -142,9 +146,9 @@ def _job_values(row: Any) -> dict[str, Any]:  # noqa: ANN401 - rows have the col
         "weights_status": row.weights_status or "",
         "reason": row.reason,
         "is_withheld": bool(row.withheld),
-        "waited_s": max((reading_at - queued_at).total_seconds(), 0.0) if reading_at else None,
-        "took_s": row.seconds or None,
-        "finished_at": aware(row.finished_at) if row.finished_at else None,
+        "waited_s": max((began_at - aware(row.queued_at)).total_seconds(), 0.0) if began_at else None,
+        "took_s": took_s,
+        "finished_at": finished_at,
     }
 
 
