@@ -36,6 +36,7 @@ from ainode.node.errors import BrokenSeries, WeightsError
 from ainode.node.imaging.anatomy import body_part
 from ainode.node.imaging.geometry import Stack, Volume
 from ainode.node.imaging.pixel_shape import shape_fault
+from ainode.node.imaging.radiograph_view import polarity_fault
 from ainode.node.reading.weights import ModelEnvironment, WeightStore
 
 IMAGING_PROCEDURE = Code("363679005", "SCT", "Imaging procedure")
@@ -110,14 +111,16 @@ def readable(study: Study, refusal: Callable[[Instance], OutOfScope | None]) -> 
 
 
 def misfit(instance: Instance, smallest_side: int) -> tuple[str, str] | None:
-    """Return reason and code of a refusal of an image by its size, frames and pixels' shape; None if it fits."""
+    """Return reason and code of a refusal by size, frames, shape of pixels and polarity; None if the image fits."""
     rows, columns = (int(instance.text(key) or 0) for key in ("Rows", "Columns"))
     if min(rows, columns) < smallest_side:
         return f"the image has {rows} x {columns} pixels; {smallest_side} a side are needed", "too-small"
     if (frames := instance.text("NumberOfFrames")) not in {"", "1"}:
         return f"the image has {frames} frames; one is read", "multi-frame"
-    fault = shape_fault(instance.header)
-    return (f"{fault}; correct the header at its source", "unknown-pixel-shape") if fault else None
+    if fault := shape_fault(instance.header):
+        return f"{fault}; correct the header at its source", "unknown-pixel-shape"
+    fault = polarity_fault(instance.header)
+    return (f"{fault}; correct the header at its source", "unknown-polarity") if fault else None
 
 
 def each_read(

@@ -48,6 +48,7 @@ from ainode.node.imaging.free_text import as_code
 from ainode.node.imaging.picture_kind import no_picture
 from ainode.node.imaging.pixel_shape import height_per_width
 from ainode.node.imaging.pixels import display_values
+from ainode.node.imaging.radiograph_view import not_upright
 from ainode.node.reading.weights import ModelEnvironment
 
 if TYPE_CHECKING:
@@ -281,6 +282,8 @@ def _refusal(instance: Instance, card: Card) -> OutOfScope | None:
         reason, code = f"the body part is {part}; the model reads {', '.join(card.body_part)}", "wrong-body-part"
     elif view and view not in card.views:
         reason, code = f"View Position is {as_code(view)}; the model reads {', '.join(card.views)}", "wrong-view"
+    elif turned := not_upright(instance.header):
+        reason, code = f"{turned}; upright films are read", "not-upright"
     elif problem := no_picture(instance) or misfit(instance, _SMALLEST_SIDE):
         reason, code = problem
     else:

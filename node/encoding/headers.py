@@ -53,7 +53,7 @@ NODE_KEYWORDS = frozenset(
     ContrastBolusAgent ContrastBolusRoute ContrastBolusAdministrationRouteSequence
     DerivationDescription DerivationCodeSequence VolumeBasedCalculationTechnique
     RescaleIntercept RescaleSlope RescaleType Units SUVType CorrectedImage ModalityLUTSequence ModalityLUTType
-    PixelAspectRatio NominalScannedPixelSpacing
+    PixelAspectRatio NominalScannedPixelSpacing PresentationLUTShape SliceLocation SpacingBetweenSlices
     ImagesInAcquisition NumberOfSeriesRelatedInstances NumberOfStudyRelatedInstances
     """.split()  # noqa: SIM905 - a table, not fifty lines
 )

@@ -13,6 +13,7 @@ from ainode.node.imaging.geometry import Stack, stack
 from ainode.node.imaging.hounsfield import header_reason
 from ainode.node.imaging.pixel_size import WRONG_SIZE, field_reason
 from ainode.node.imaging.slabs import slab_reason
+from ainode.node.imaging.slice_places import WRONG_STEP, continuation, step_reason, tilt_reason
 
 Kernel = Literal["lung", "soft", "any"]
 
@@ -56,7 +57,9 @@ def ct_stack(series: Sequence[Series], requirements: CtRequirements) -> Stack | 
     refusals = [refusal for answer in answers if (refusal := _refusal(answer, requirements))]
     stacks = [answer for answer in answers if isinstance(answer, Stack) and not _refusal(answer, requirements)]
     if stacks:
-        return _best(stacks, requirements)
+        best = _best(stacks, requirements)
+        others = [answer for answer in answers if isinstance(answer, Stack) and answer is not best]
+        return (isinstance(best, Stack) and _other_part(best, others)) or best
     if refusals:
         return max(refusals, key=lambda refusal: refusal.code not in {"no-slices", "too-few-slices"})
     return OutOfScope("the study holds no CT series", "no-ct")
@@ -117,11 +120,21 @@ def _misfit(scan: Stack, requirements: CtRequirements) -> tuple[str, str]:
         return misfit
     if step > requirements.max_spacing_mm:
         return f"its slices are {step:.1f} mm apart; at most {requirements.max_spacing_mm:g} mm are read", "too-coarse"
-    if reason := header_reason(scan.instances):
-        return f"{reason}; Hounsfield units are read", "not-hounsfield"
-    if reason := field_reason(scan.instances):
-        return reason, WRONG_SIZE
+    if (contradiction := _contradiction(scan))[1]:
+        return contradiction
     return _phase_misfit(scan, requirements) if requirements.contrast else ("", "")
+
+
+def _contradiction(scan: Stack) -> tuple[str, str]:
+    """Return what in the headers makes units or places wrong, in words and as a code; two '' if nothing does."""
+    unit_reason = header_reason(scan.instances)
+    reasons = {
+        "not-hounsfield": unit_reason and f"{unit_reason}; Hounsfield units are read",
+        WRONG_SIZE: field_reason(scan.instances),
+        WRONG_STEP: step_reason(scan),
+        "gantry-tilt": tilt_reason(scan),
+    }
+    return next(((reason, code) for code, reason in reasons.items() if reason), ("", ""))
 
 
 def size_misfit(scan: Stack, requirements: CtRequirements) -> tuple[str, str]:
@@ -164,6 +177,15 @@ def _best(stacks: Sequence[Stack], requirements: CtRequirements) -> Stack | OutO
         if text := difference(best[0].instances, other.instances):
             return _equal_acquisitions(best[0], other, text)
     return best[0]
+
+
+def _other_part(best: Stack, others: Sequence[Stack]) -> OutOfScope | None:
+    """Return the refusal of a part of a scan whose other part is another series; None of a whole scan."""
+    for other in others:
+        if _series_uid(other) != _series_uid(best) and (text := continuation(best, other)):
+            reason = f"series {_series_uid(best)} and {_series_uid(other)}: {text}; send the scan as one series"
+            return OutOfScope(reason, "part-of-a-scan", refs((best.instances[0], other.instances[0])))
+    return None
 
 
 def _equal_acquisitions(first: Stack, second: Stack, difference_text: str) -> OutOfScope:

@@ -8,6 +8,7 @@ from ainode.node.imaging.free_text import as_code, unaccented
 
 # PS3.16 CID 4010: antero-posterior, postero-anterior, frontal.
 _FROM_THE_FRONT: Final = frozenset({"399348003", "272479007", "399033003"})
+_CONTRADICTORY_POLARITIES: Final = frozenset({("MONOCHROME1", "IDENTITY"), ("MONOCHROME2", "INVERSE")})
 # Words of the other views of CID 4010, for codes of other schemes and of makers.
 _OTHER_VIEWS: Final = ("lateral", "oblique", "sagittal", "axial", "tangential")
 
@@ -41,6 +42,21 @@ def not_upright(header: Header) -> str | None:
     if not along_row or (along_row[:1] not in {"H", "F"} and along_column[:1] == "F"):
         return None
     return f"Patient Orientation is {_orientation_text(header)}: the image does not have the head above"
+
+
+def polarity_fault(header: Header) -> str | None:
+    """Return why nobody knows whether large values are bright; None where the header says it, or says nothing.
+
+    Some viewers invert by the one element, some by the other.
+    Source: PS3.3 C.8.11.3.1.2 (MONOCHROME1 with INVERSE, MONOCHROME2 with IDENTITY).
+    """
+    photometric, shape = (
+        str(header.get(keyword, "")).strip().upper()
+        for keyword in ("PhotometricInterpretation", "PresentationLUTShape")
+    )
+    if (photometric, shape) not in _CONTRADICTORY_POLARITIES:
+        return None
+    return f"Photometric Interpretation is {photometric}, but Presentation LUT Shape is {shape}: one of them inverts it"
 
 
 def _orientation(header: Header) -> tuple[str, str]:

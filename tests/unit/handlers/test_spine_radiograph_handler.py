@@ -11,7 +11,7 @@ from ainode.handlers.spine_radiograph import SpineRadiograph, _contradictions, _
 from ainode.models.spine_radiograph.card import read_card
 from ainode.node import testing
 from ainode.node.disk import sha256_of
-from ainode.node.domain import Handler, OutOfScope, Selection, Study
+from ainode.node.domain import Handler, OutOfScope, Selection, Study, Value
 from ainode.node.encoding import headers
 from ainode.node.reading import registry
 from ainode.node.reading.weights import ModelEnvironment, WeightStore
@@ -48,7 +48,7 @@ def test_ultralytics_is_needed_only_where_the_detector_must_be_built(
     assert not has_detector_graph({DETECTOR: own}, execution=Execution(tmp_path, "cpu"))
 
 
-def a_study(folder: Path, *, rows: int = 512, **header: str | int) -> Study:
+def a_study(folder: Path, *, rows: int = 512, **header: Value) -> Study:
     spine = {"BodyPartExamined": "TSPINE", "ViewPosition": "AP", **header}
     paths = testing.write([testing.noise(rows, 512, **spine)], folder / "study", study="study")
     return headers.study(headers.instance(path, sha256=sha256_of(path)) for path in paths)
@@ -79,6 +79,10 @@ def test_a_spine_of_a_view_it_was_made_for_is_selected(
         ({"SOPClassUID": CAPTURE, "ConversionType": "WSD"}, "no-picture", "Secondary Capture (Conversion Type WSD)"),
         ({"rows": 16}, "too-small", "16 x 512"),
         ({"NumberOfFrames": 3}, "multi-frame", "3 frames"),
+        ({"PresentationLUTShape": "INVERSE"}, "unknown-polarity", "MONOCHROME2, but Presentation LUT Shape is INVERSE"),
+        ({"PhotometricInterpretation": "MONOCHROME1"}, "unknown-polarity", "MONOCHROME1, but Presentation LUT Shape"),
+        ({"PatientOrientation": ("L", "H")}, "not-upright", "the image does not have the head above"),
+        ({"PatientOrientation": ("F", "R")}, "not-upright", "the image does not have the head above"),
     ],
 )
 def test_what_it_was_not_made_for_is_declined_with_the_reason(

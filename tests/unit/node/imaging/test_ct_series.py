@@ -77,7 +77,7 @@ INTERLEAVED: list[tuple[dict[str, Value], dict[str, Value], str]] = [
     ({"SeriesDescription": "insp"}, {"SeriesDescription": "exp"}, "Series Description differs"),
     ({"SeriesTime": "101500"}, {"SeriesTime": "101540"}, "Series Time is 101500 and 101540"),
     ({"ContrastBolusStartTime": "1014"}, {"ContrastBolusStartTime": "1013"}, "Contrast/Bolus Start Time is"),
-    ({"GantryDetectorTilt": 0}, {"GantryDetectorTilt": 15}, "Gantry/Detector Tilt is 0 and 15"),
+    ({"GantryDetectorTilt": 0}, {"GantryDetectorTilt": 0.5}, "Gantry/Detector Tilt is 0 and 0.5"),
     ({"ContentTime": "101500"}, {"ContentTime": "101545"}, "Content Time is 101500 and 101545"),
 ]
 
@@ -654,3 +654,50 @@ def test_no_reason_quotes_what_a_person_typed(header: dict[str, Value], other: d
     answer = answer_of(series_of(*passes), requirements=VENOUS)
     reason = answer.reason if isinstance(answer, OutOfScope) else str(body_part(header))
     assert not re.search("carter|moyer", reason, re.IGNORECASE)
+
+
+@pytest.mark.parametrize(
+    ("header", "code", "words"),
+    [
+        ({"SpacingBetweenSlices": 3}, "wrong-slice-distance", "6.00 mm apart by Image Position, 3.00 mm by Spacing"),
+        ({"GantryDetectorTilt": -20.0}, "gantry-tilt", "Tilt is 20.0 degrees, but Image Orientation leans by 0.0"),
+    ],
+)
+def test_an_element_that_contradicts_the_places_of_slices_is_refused_with_both(
+    header: dict[str, Value], code: str, words: str
+) -> None:
+    refusal = refusal_of(series_of(slices(**header)))
+    assert refusal.code == code
+    assert words in refusal.reason
+
+
+def test_slice_locations_that_contradict_the_positions_are_refused_with_both() -> None:
+    refusal = refusal_of(series_of(changed(slices(), "SliceLocation", [3.0 * number for number in range(20)])))
+    assert "6.00 mm apart by Image Position, 3.00 mm by Slice Location" in refusal.reason
+
+
+def test_elements_that_agree_with_the_places_of_slices_are_read() -> None:
+    agreeing = slices(SpacingBetweenSlices=-6.0, GantryDetectorTilt=0.5)
+    falling = changed(agreeing, "SliceLocation", [-6.0 * number for number in range(20)])
+    assert isinstance(answer_of(series_of(falling)), Stack)
+    all_zero = changed(agreeing, "SliceLocation", [0.0] * 20)
+    assert isinstance(answer_of(series_of(all_zero)), Stack)
+
+
+@pytest.mark.parametrize("count", [8, 20])
+def test_a_part_of_a_scan_whose_other_part_is_another_series_is_refused(count: int) -> None:
+    lower = series_of(slices(20))
+    upper = series_of(slices(count, series="1.3", bottom=120.0), uid="1.3")
+    refusal = refusal_of(lower, upper)
+    assert refusal.code == "part-of-a-scan"
+    assert "the one goes on where the other ends" in refusal.reason
+
+
+@pytest.mark.parametrize(
+    "header", [{"bottom": 60.0}, {"bottom": 150.0}, {"bottom": 120.0, "FrameOfReferenceUID": "1.8"}]
+)
+def test_series_that_do_not_go_on_where_another_ends_are_ranked_as_before(header: dict[str, Value]) -> None:
+    other = series_of(slices(8, series="1.3", **header), uid="1.3")  # type: ignore[arg-type]
+    answer = answer_of(series_of(slices(20)), other)
+    assert isinstance(answer, Stack)
+    assert len(answer.instances) == 20

@@ -1,0 +1,83 @@
+"""Whether headers agree on the places of slices: their steps, the tilt of the gantry, two parts of one scan."""
+
+from collections.abc import Iterable
+from math import acos, degrees
+from statistics import median
+from typing import Final
+
+import numpy as np
+
+from ainode.node.domain import Instance
+from ainode.node.imaging.acquisitions import difference
+from ainode.node.imaging.geometry import Stack
+
+WRONG_STEP: Final = "wrong-slice-distance"
+"""the code of a refusal of slices that cannot be as far apart as their positions say"""
+# A tilt moves the slices along the table by 1 / cos of what their normal says: by 6 % at 20 degrees.
+_SAME_STEP: Final = 0.1
+# Units: degrees. A slice 300 mm above another is 5 mm beside it at 1 degree.
+_LEAST_TILT, _SAME_TILT = 1.0, 1.0
+
+
+def step_reason(scan: Stack) -> str:
+    """Return in words that another element contradicts the distance between the slices; '' if none does.
+
+    Source: PS3.3 C.7.6.2.1.2 (Slice Location), C.7.6.2 (Spacing Between Slices).
+    """
+    step_mm = scan.spacing_mm[0]
+    steps_mm = {
+        "Slice Location": _location_step_mm(scan.instances),
+        "Spacing Between Slices": abs(_number(scan.instances[0], "SpacingBetweenSlices") or 0.0),
+    }
+    for name, other_mm in steps_mm.items():
+        if other_mm and abs(other_mm / step_mm - 1) > _SAME_STEP:
+            return (
+                f"its slices are {step_mm:.2f} mm apart by Image Position, {other_mm:.2f} mm by {name}; slices are "
+                "missing, or one of them is wrong: correct it and send the series again"
+            )
+    return ""
+
+
+def tilt_reason(scan: Stack) -> str:
+    """Return in words that the gantry was tilted and the slices are said to be upright; '' if nothing says so."""
+    tilt = abs(_number(scan.instances[0], "GantryDetectorTilt") or 0.0)
+    lean = degrees(acos(min(1.0, abs(scan.normal[2]))))
+    if tilt < _LEAST_TILT or abs(tilt - lean) <= _SAME_TILT:
+        return ""
+    return (
+        f"Gantry/Detector Tilt is {tilt:.1f} degrees, but Image Orientation leans by {lean:.1f} degrees: one of them "
+        "is wrong, and so may the places of the slices be; upright slices are read"
+    )
+
+
+def continuation(first: Stack, second: Stack) -> str:
+    """Return in words that one stack goes on where the other ends, at the same step and on the same grid."""
+    same_grid = (
+        first.frame_of_reference_uid == second.frame_of_reference_uid != ""
+        and (first.rows, first.columns) == (second.rows, second.columns)
+        and np.allclose(first.spacing_mm, second.spacing_mm, rtol=1e-3)
+        and np.allclose(first.normal, second.normal, atol=1e-4)
+    )
+    if not same_grid or difference(first.instances, second.instances):
+        return ""
+    lower, upper = sorted((first, second), key=lambda scan: float(np.dot(scan.origin_mm, scan.normal)))
+    depth, row, column = lower.pixel(upper.origin_mm)
+    gap = depth - (len(lower.instances) - 1)
+    if abs(gap - 1) > _SAME_STEP or max(abs(row), abs(column)) > _SAME_STEP:
+        return ""
+    counts = f"{len(first.instances)} and {len(second.instances)} slices of {first.spacing_mm[0]:.2f} mm"
+    return f"one scan in two series, {counts}: the one goes on where the other ends"
+
+
+def _location_step_mm(instances: Iterable[Instance]) -> float:
+    """Return the median distance between the Slice Locations of neighbors; 0 if a slice has none."""
+    locations = [_number(instance, "SliceLocation") for instance in instances]
+    known = [location for location in locations if location is not None]
+    if len(known) < len(locations):
+        return 0.0
+    return float(median(np.abs(np.diff(known))))
+
+
+def _number(instance: Instance, keyword: str) -> float | None:
+    value = instance.header.get(keyword)
+    return float(value) if isinstance(value, int | float) else None
