@@ -71,6 +71,9 @@ class Patient:
     """YYYYMMDD"""
     universal_issuer: str = field(repr=False, default="")
     """Universal Entity ID of the issuer (0010,0024)"""
+    name: str = field(repr=False, default="")
+    sex: str = field(repr=False, default="")
+    """M, F or O"""
 
 
 @dataclass(frozen=True, slots=True)

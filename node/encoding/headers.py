@@ -8,7 +8,7 @@ read, `_DEPTH` levels of them, and no pixel.
 import re
 import struct
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import islice
 from math import isfinite
@@ -59,7 +59,7 @@ NODE_KEYWORDS = frozenset(
 )
 """What routing, completeness and the order of slices need; nothing of it names a patient."""
 
-_PATIENT_ATTRIBUTES = ("PatientID", "IssuerOfPatientID", "PatientBirthDate")
+_PATIENT_ATTRIBUTES = ("PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientName", "PatientSex")
 _QUALIFIERS, _UNIVERSAL_ID = "IssuerOfPatientIDQualifiersSequence", "UniversalEntityID"
 _PATIENT_KEYWORDS = frozenset((*_PATIENT_ATTRIBUTES, _QUALIFIERS, _UNIVERSAL_ID))
 _PIXELS = 0x7FE00000  # first tag of the pixel data group: the header ends here
@@ -216,8 +216,10 @@ def instance(path: Path, *, sha256: str, size: int | None = None, keywords: froz
         data = FileContent(file.fileno())
         transfer_syntax_uid, values = header(data, keywords | NODE_KEYWORDS | _PATIENT_KEYWORDS)
     # Kept apart from the header, which explanations quote; a route that asks for an attribute has it in both.
-    patient_id, issuer, birth_date = (str(values.get(keyword, "")).strip() for keyword in _PATIENT_ATTRIBUTES)
-    patient = Patient(patient_id, issuer, birth_date, _universal_issuer(values))
+    patient_id, issuer, birth_date, name, sex = (
+        str(values.get(keyword, "")).strip() for keyword in _PATIENT_ATTRIBUTES
+    )
+    patient = Patient(patient_id, issuer, birth_date, _universal_issuer(values), name, sex)
     values = {keyword: value for keyword, value in values.items() if keyword not in _PATIENT_KEYWORDS - keywords}
     uids = ("StudyInstanceUID", "SeriesInstanceUID", "SOPClassUID", "SOPInstanceUID")
     ref = InstanceRef(*(_uid(values, keyword) for keyword in uids))
@@ -251,7 +253,9 @@ def study(instances: Iterable[Instance], sources: tuple[str, ...] = ()) -> Study
     by_series: dict[UID, list[Instance]] = {}
     unique: dict[tuple[UID, UID, Patient], Instance] = {}
     for member in sorted(instances, key=lambda member: member.path):
-        key = (member.ref.study_instance_uid, member.ref.sop_instance_uid, member.patient)
+        # A name that was corrected makes no second instance.
+        identity = replace(member.patient, name="", sex="")
+        key = (member.ref.study_instance_uid, member.ref.sop_instance_uid, identity)
         unique.setdefault(key, member)
     for member in unique.values():
         by_series.setdefault(member.ref.series_instance_uid, []).append(member)

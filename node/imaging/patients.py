@@ -1,10 +1,13 @@
 """Are the images of one study images of one patient? Pure."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Collection, Iterable
 from datetime import date
+from itertools import combinations
 
-from ainode.node.domain import Instance
+from ainode.node.domain import Instance, Patient
 from ainode.node.identity import is_ours
+from ainode.node.imaging.free_text import unaccented
 
 TWO_PATIENTS = "two-patients"
 """The code of a study that is read by nobody, since nobody can say whose report it would be."""
@@ -22,6 +25,7 @@ def patient_contradiction(instances: Iterable[Instance]) -> str:
         "Issuer of Patient ID (0010,0021)": {patient.issuer for patient in patients},
         "Issuer of Patient ID Qualifiers (0010,0024)": {patient.universal_issuer for patient in patients},
         "Patient's Birth Date (0010,0030)": {_date(patient.birth_date) for patient in patients},
+        "Patient's Sex (0010,0040)": {patient.sex.upper() for patient in patients} & {"M", "F"},
     }
     for attribute, values in stated_values.items():
         if len(values - {""}) > 1:
@@ -29,7 +33,30 @@ def patient_contradiction(instances: Iterable[Instance]) -> str:
                 f"the images of this study have {len(values - {''})} different values of {attribute}: they are not of "
                 "one patient; correct the study in the archive and send it again"
             )
-    return ""
+    return _name_contradiction(patients)
+
+
+def _name_contradiction(patients: Collection[Patient]) -> str:
+    """Return that two names have no word in common where no Patient ID says that both are of one patient.
+
+    A marriage, a correction or another order of words leaves a word. Names of other letters cannot be compared.
+    """
+    without_id = any(not patient.patient_id for patient in patients)
+    names = [words for patient in patients if (words := _latin_words(patient.name))] if without_id else []
+    if not any(first.isdisjoint(second) for first, second in combinations(names, 2)):
+        return ""
+    return (
+        "an image of this study has no Patient ID (0010,0020), and values of Patient's Name (0010,0010) have no word "
+        "in common: they may not be of one patient; correct the study in the archive and send it again"
+    )
+
+
+def _latin_words(name: str) -> frozenset[str]:
+    """Return the words of the alphabetic group of a name (PS3.5 6.2.1); none where a letter is not Latin."""
+    text = unaccented(name.partition("=")[0])
+    if not text.isascii():
+        return frozenset()
+    return frozenset(re.findall(r"[a-z0-9]+", text))
 
 
 def _date(text: str) -> str:

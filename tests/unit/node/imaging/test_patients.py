@@ -12,7 +12,7 @@ from ainode.node.encoding import headers
 from ainode.node.identity import MODEL_NAME
 from ainode.node.imaging.patients import patient_contradiction
 
-ANNA = Patient("ID-ALPHA", "", "19500101")
+ANNA = Patient("ID-ALPHA", "", "19500101", name="Alpha^Anna", sex="F")
 
 
 @pytest.fixture
@@ -27,6 +27,7 @@ def image(tmp_path: Path) -> Instance:
     [
         (Patient("ID-BETA", "", "19500101"), "Patient ID (0010,0020)"),
         (Patient("ID-ALPHA", "", "19800202"), "Patient's Birth Date (0010,0030)"),
+        (replace(ANNA, sex="M"), "Patient's Sex (0010,0040)"),
     ],
 )
 def test_a_second_patient_is_told_by_the_attribute_and_never_by_the_value(
@@ -79,6 +80,41 @@ def test_the_patient_of_a_file_is_read_without_its_padding_and_stands_in_no_head
     dataset.PatientID, dataset.IssuerOfPatientID, dataset.PatientBirthDate = " ID-ALPHA ", "HOSPITAL", "19500101"
     dataset.save_as(path)
     instance = headers.instance(path, sha256="00")
-    assert instance.patient == Patient("ID-ALPHA", "HOSPITAL", "19500101")
-    assert not {"PatientID", "IssuerOfPatientID", "PatientBirthDate"} & set(instance.header)
+    assert instance.patient == Patient("ID-ALPHA", "HOSPITAL", "19500101", name=str(dataset.PatientName))
+    assert not {"PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientName", "PatientSex"} & set(
+        instance.header
+    )
     assert "ALPHA" not in repr(instance)
+
+
+@pytest.mark.parametrize("patient_ids", [("", ""), ("ID-ALPHA", "")])
+def test_names_without_a_common_word_are_of_two_patients_where_no_patient_id_joins_them(
+    image: Instance, patient_ids: tuple[str, str]
+) -> None:
+    names = ("Alpha^Anna", "Gamma^Berta")
+    patients = [Patient(patient_id, name=name) for patient_id, name in zip(patient_ids, names, strict=True)]
+    reason = patient_contradiction([replace(image, patient=patient) for patient in patients])
+    assert "Patient's Name (0010,0010) have no word in common" in reason
+    assert not any(word in reason for word in ("Alpha", "Gamma", "Anna", "Berta"))
+
+
+@pytest.mark.parametrize("other", ["ANNA ALPHA", "Gamma^Anna", "Álpha^A.", "", "山田^花子", "Alpha^Anna=山田^花子"])
+def test_names_that_share_a_word_or_cannot_be_compared_contradict_none(image: Instance, other: str) -> None:
+    patients = [Patient(name="Alpha^Anna"), Patient(name=other)]
+    assert patient_contradiction([replace(image, patient=patient) for patient in patients]) == ""
+
+
+def test_an_equal_patient_id_joins_two_names(image: Instance) -> None:
+    patients = [ANNA, replace(ANNA, name="Gamma^Berta")]
+    assert patient_contradiction([replace(image, patient=patient) for patient in patients]) == ""
+
+
+@pytest.mark.parametrize("sex", ["", "O", "f"])
+def test_a_sex_that_is_absent_other_or_written_small_contradicts_none(image: Instance, sex: str) -> None:
+    patients = [ANNA, replace(ANNA, sex=sex)]
+    assert patient_contradiction([replace(image, patient=patient) for patient in patients]) == ""
+
+
+def test_a_name_that_was_corrected_makes_no_second_instance(image: Instance) -> None:
+    corrected = replace(image, patient=replace(image.patient, name="Alpha^Anna", sex="F"))
+    assert len(headers.study([image, corrected]).instances) == 1
