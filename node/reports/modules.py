@@ -95,7 +95,8 @@ def _mend_patient(patient: Dataset) -> None:
     if not (patient.get("ResponsiblePerson") and patient.get("ResponsiblePersonRole")):
         _remove(patient, ("ResponsiblePersonRole",))
         if patient.get("ResponsiblePerson"):
-            patient.ResponsiblePerson = ""
+            # A new element: the one that is there is the header's, too.
+            patient.add_new("ResponsiblePerson", "PN", "")
     dates = ("PatientBirthDateInAlternativeCalendar", "PatientDeathDateInAlternativeCalendar")
     if not (patient.get("PatientAlternativeCalendar") and _any(patient, dates)):
         _remove(patient, ("PatientAlternativeCalendar", *dates))

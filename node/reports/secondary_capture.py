@@ -58,19 +58,18 @@ def secondary_captures(result: Result, sources: Mapping[UID, Path], context: Doc
     Source: PS3.3 A.8.1 (Secondary Capture Image IOD).
     """
     captures = [(capture, header_of(capture.image, sources)) for capture in result.captures]
-    headers_by_key: dict[str, list[Dataset]] = {}
-    for _, header in captures:
-        headers_by_key.setdefault(_series_key(header, context), []).append(header)
-    keys = list(headers_by_key)
+    keys = [_series_key(header, context) for _, header in captures]
+    series_keys = list(dict.fromkeys(keys))
+    times = [(key, creation_time(header, context)) for key, (_, header) in zip(keys, captures, strict=True)]
     # A series has one time: that of its first capture.
-    created = [min(creation_time(header, context) for header in headers) for headers in headers_by_key.values()]
+    created = [min(time for key, time in times if key == series_key) for series_key in series_keys]
     shown = shown_captures(result.captures) if len(captures) > 1 else ()
     first_number = _SUMMARY_NUMBER + 1 if shown else 1
     documents, pictures = [], []
     for index, (capture, header) in enumerate(captures):
         drawn = _drawn(result, capture, header, sources[capture.image.sop_instance_uid])
         number = first_number + index
-        series_index = keys.index(_series_key(header, context))
+        series_index = series_keys.index(keys[index])
         place = _Place(f"{index + 1}", number, series_index, created[series_index])
         documents.append(_document(result, capture, drawn, header=header, place=place, context=context))
         if index in shown:

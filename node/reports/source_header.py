@@ -25,14 +25,14 @@ from pydicom.tag import BaseTag
 from pydicom.uid import JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless
 from pydicom.valuerep import DA, DT, TM, validate_value
 
-from ainode.node.domain import UID, Algorithm, Document, DocumentContext, DocumentKind, InstanceRef, Result, is_uid
+from ainode.node.domain import UID, Algorithm, Document, DocumentContext, DocumentKind, InstanceRef, Result
 from ainode.node.encoding.character_sets import UTF_8, known_terms, undeclared_term, without_escapes
 from ainode.node.errors import ReportError
 from ainode.node.identity import MANUFACTURER, MODEL_NAME, algorithm_uid
 from ainode.node.imaging.decoding import BROKEN_FILE
-from ainode.node.imaging.pixel_shape import SIZES
 from ainode.node.reports.macros import valid_text
 from ainode.node.reports.modules import patient_and_study
+from ainode.node.reports.odd_geometry import without_odd_geometry
 from ainode.node.reports.series import model_version, series_description
 
 # Type 2 elements of the Patient and General Study modules (PS3.3 C.7.1.1, C.7.2.1): present, possibly empty.
@@ -48,8 +48,11 @@ _PATIENT_AND_STUDY = (
     "ReferringPhysicianName",
 )
 
-# How many values the geometry has (PS3.3 10.7, C.7.6.1.1.1, C.7.6.2). Real headers have a spacing of 0 or of one value.
-_GEOMETRY = dict.fromkeys((*SIZES, "PatientOrientation"), 2) | {"ImagePositionPatient": 3, "ImageOrientationPatient": 6}
+# What the item of the scanner repeats of an image.
+_EQUIPMENT = (
+    *("Manufacturer", "ManufacturerModelName", "SoftwareVersions", "DeviceSerialNumber", "StationName"),
+    *("InstitutionName", "InstitutionalDepartmentName", "InstitutionAddress", "AcquisitionDateTime"),
+)
 
 _TEXT_VRS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 # An element of these VRs is left out if its value breaks the VR's rules. Names and identifiers are copied unchanged.
@@ -86,7 +89,7 @@ def header_of(ref: InstanceRef, sources: Mapping[UID, Path]) -> Dataset:
         # A warning of pydicom quotes the odd value, which may be the patient's.
         with disable_value_validation():
             header = dcmread(sources[ref.sop_instance_uid], stop_before_pixels=True)
-            return _with_required_elements(_without_odd_geometry(_utf8_header(header)))
+            return _with_required_elements(without_odd_geometry(_utf8_header(header)))
     except BROKEN_FILE as error:
         problem = f"instance {ref.sop_instance_uid}: its header cannot be read for the report"
         raise ReportError(f"{problem} ({type(error).__name__}); resend the study") from error
@@ -179,18 +182,6 @@ def _is_usable(header: Dataset, tag: BaseTag) -> bool:
     except BROKEN_FILE:
         return False
     return True
-
-
-def _without_odd_geometry(header: Dataset) -> Dataset:
-    """Return the header without positions and sizes of too few values, sizes that are not above 0, and an odd frame."""
-    for keyword, count in _GEOMETRY.items():
-        values = header.get(keyword)
-        is_whole = isinstance(values, MultiValue) and len(values) == count
-        if not is_whole or (keyword in SIZES and min(values) <= 0):
-            header.pop(keyword, None)
-    if not is_uid(str(header.get("FrameOfReferenceUID", ""))):
-        header.pop("FrameOfReferenceUID", None)
-    return header
 
 
 def _with_required_elements(header: Dataset) -> Dataset:
@@ -359,8 +350,13 @@ def _contributing_equipment(
         node_equipment(header, context),
         *([_algorithm_equipment(algorithm, header, context)] if algorithm else []),
     ]
+    scanned = Dataset()
+    scanned.update(header)
+    for keyword in _EQUIPMENT:
+        if not valid_text(header, keyword):
+            scanned.pop(keyword, None)
     try:
-        return [ContributingEquipment.for_image_acquisition(header), *own_equipment]
+        return [ContributingEquipment.for_image_acquisition(scanned), *own_equipment]
     except (AttributeError, TypeError, ValueError):
         return own_equipment
 

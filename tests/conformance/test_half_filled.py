@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from copy import deepcopy
+from dataclasses import replace
 from io import BytesIO
 from itertools import zip_longest
 from pathlib import Path
@@ -129,6 +130,16 @@ HALF: dict[str, dict[str, Any]] = {
     "two body parts": {"BodyPartExamined": ["TSPINE", "LSPINE"]},
     "two answers": {"RecognizableVisualFeatures": ["YES", "NO"], "LossyImageCompression": ["00", "01"]},
     "two numbers": {"SliceThickness": [1, 2], "KVP": [80, 100], "SeriesNumber": [1, 2], "InstanceNumber": [1, 2]},
+    "an orientation of no direction": {"PatientOrientation": ["UNKNOWN", "UNKNOWN"]},
+    "rows and columns of one direction": {"PatientOrientation": ["L", "L"]},
+    "a direction to both sides": {"PatientOrientation": ["LR", "F"]},
+    "a scanner of two manufacturers": {
+        "Manufacturer": ["A", "B"],
+        "ManufacturerModelName": ["A", "B"],
+        "InstitutionName": ["North", "South"],
+        "StationName": ["A", "B"],
+    },
+    "a bell in the scanner": {"Manufacturer": "A\aB", "InstitutionName": "C\aD"},
     "attributes that are younger than validators": {"IssuerOfClinicalTrialSiteID": "X"},
 }
 
@@ -243,3 +254,20 @@ def test_no_attribute_of_patient_and_study_alone_makes_an_error(tmp_path: Path) 
         document.save_as(place, enforce_file_format=True)
         errors += judges.module_errors(place)
     assert sorted(set(errors)) == []
+
+
+def test_a_station_name_that_is_too_long_does_not_cost_the_scanner(tmp_path: Path) -> None:
+    with disable_value_validation():
+        path = source(tmp_path, Manufacturer="Scanners & Co", StationName="A station name of the second floor")
+    scanner, *_ = report_of(path).ContributingEquipmentSequence
+    assert scanner.PurposeOfReferenceCodeSequence[0].CodeMeaning == "Acquisition Equipment"
+    assert (scanner.Manufacturer, "StationName" in scanner) == ("Scanners & Co", False)
+
+
+def test_two_captures_of_a_person_without_a_role_are_one_series(tmp_path: Path) -> None:
+    path = source(tmp_path, ResponsiblePerson="A^B")
+    result = a_result(path)
+    twice = replace(result, captures=result.captures * 2)
+    captures = reports.documents(twice, sources_of(path), CONTEXT)[:-1]
+    assert len(captures) == 3
+    assert len({capture.ref.series_instance_uid for capture in captures}) == 1
