@@ -22,6 +22,9 @@ _BEGIN, _END, _RETURN = b"\x0b", b"\x1c", b"\x0d"
 # An acknowledgment has three or four lines.
 _MAX_ANSWER_BYTES: Final = 65_536
 _BLOCK_BYTES: Final = 4_096
+# What listeners write before a frame or a segment: ends of lines, and the byte order mark of UTF-8 (of .NET).
+_MARK: Final = b"\xef\xbb\xbf"
+_LEADING: Final = b"\r\n \t" + _MARK
 _TAKEN: Final = frozenset({"AA", "CA"})
 _REJECTED: Final = frozenset({"AR", "CR"})
 _FAILED: Final = frozenset({"AE", "CE"})
@@ -131,6 +134,11 @@ def _answer(link: MessageLink, connection: socket.socket, content: bytes) -> Ack
         raise ArchiveUnreachable(
             f"{name}: answers to message {control_id} with what is no acknowledgment ({error}); see its log"
         ) from error
+    if not answer.control_id:
+        raise ArchiveUnreachable(
+            f"{name}: acknowledges no message by its control id (MSA-2), which is no proof for {control_id}; it "
+            "is sent again; let the listener repeat MSH-10"
+        )
     if answer.control_id != control_id:
         raise ArchiveUnreachable(
             f"{name}: acknowledges another message than {control_id}, which is sent again; see the log of the listener"
@@ -154,10 +162,10 @@ def _frame(link: MessageLink, connection: socket.socket) -> bytes:
         if not block:
             part = "in the middle of its answer" if received else "without an answer"
             raise ArchiveUnreachable(f"{name}: closed the connection {part}; the message is sent again")
-        received += block
-        if not received.startswith(_BEGIN) or len(received) > _MAX_ANSWER_BYTES:
+        received = (received + block).lstrip(_LEADING)
+        if (received and not received.startswith(_BEGIN)) or len(received) > _MAX_ANSWER_BYTES:
             raise ArchiveUnreachable(f"{name}: answers with what is no MLLP frame; look at the port of this [[peer]]")
-    return received[len(_BEGIN) : received.index(_END)]
+    return received[len(_BEGIN) : received.index(_END)].removeprefix(_MARK)
 
 
 def _outcome(peer: Peer, document: Outgoing, answer: Acknowledgment) -> SendOutcome:

@@ -58,6 +58,11 @@ def test_an_acknowledgment_is_the_proof_that_a_message_arrived(code: str) -> Non
     assert judged(arrived, "utf-8").oru_r01_patient_result.oru_r01_patient.pid.pid_5.to_er7() == "AINODE^DOCTOR"
 
 
+@pytest.mark.parametrize("answer", ["line ends", "mark", "mark within"])
+def test_what_a_listener_writes_before_its_acknowledgment_costs_no_acknowledgment(answer: str) -> None:
+    assert outcome(Listener([answer])).is_proven
+
+
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
@@ -73,6 +78,7 @@ def test_an_acknowledgment_is_the_proof_that_a_message_arrived(code: str) -> Non
         ("half", "no answer in time"),
         ("garbage", "no MLLP frame"),
         ("other", "acknowledges another message"),
+        ("nameless", "acknowledges no message by its control id"),
     ],
 )
 def test_what_may_pass_is_tried_again_and_says_why(answer: str, words: str) -> None:

@@ -30,7 +30,7 @@ class Listener:
 
     answers: list[str]
     """AA, AE, AR and their like with or without the number of an error, such as `AE 204`; or silence, drips, half,
-    garbage, other, closes"""
+    garbage, other, nameless, closes, line ends, mark, mark within"""
     codec: str = "utf-8"
     messages: list[bytes] = field(default_factory=list)
     """without their frames"""
@@ -64,7 +64,12 @@ class Listener:
         if word == "half":
             yield acknowledgment[: len(acknowledgment) // 2]
         else:
-            yield b"HTTP/1.1 400 Bad Request\r\n\r\n" if word == "garbage" else acknowledgment
+            yield {
+                "garbage": b"HTTP/1.1 400 Bad Request\r\n\r\n",
+                "line ends": b"\r\n" + acknowledgment,
+                "mark": b"\xef\xbb\xbf" + acknowledgment,
+                "mark within": acknowledgment.replace(b"\x0b", b"\x0b\xef\xbb\xbf"),
+            }.get(word, acknowledgment)
 
     def _acknowledgment(self, message: bytes, word: str) -> str:
         code, _, error = word.partition(" ")
@@ -73,7 +78,7 @@ class Listener:
         control_id = message.split(b"\r")[0].split(b"|")[9].decode(self.codec)  # a judgment takes too long here
         answer.add_segment("MSA")
         answer.msa.msa_1 = code if len(code) == 2 else "AA"
-        answer.msa.msa_2 = "0815" if word == "other" else control_id
+        answer.msa.msa_2 = {"other": "0815", "nameless": ""}.get(word, control_id)
         if not word.startswith(("AA", "CA")):
             answer.msa.msa_3 = WORDS.replace("^", "\\S\\")
         text = str(answer.to_er7())
