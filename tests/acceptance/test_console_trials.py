@@ -2,7 +2,6 @@
 
 import json
 import re
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from support import installed, shared
 from support.dated import ball_mm3, dated
 from support.files import content_of
 from support.node import configured, running, shipped_routes
+from support.waiting import until
 
 installed("playwright", "fastapi", "openvino", "torch", "timm", "ultralytics")
 
@@ -112,9 +112,7 @@ def drop(page: Page, field: Locator, files: Sequence[Path]) -> None:
     session = page.context.new_cdp_session(page)
     for kind in ("dragEnter", "dragOver", "drop"):
         session.send("Input.dispatchDragEvent", {"type": kind, **place, "data": data})
-    deadline = time.monotonic() + 120
-    while field.evaluate("(field) => field.files.length") != len(files):
-        assert time.monotonic() < deadline, "the files were not taken"
+    until(lambda: field.evaluate("(field) => field.files.length") == len(files))
 
 
 def type_position(page: Page, number: int, position: Sequence[float] | None) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ import pytest
 from pydicom import Dataset, dcmread
 from support import Orthanc, free_port, installed, orthanc
 from support.node import ROOT, RunningNode, configured, running
+from support.waiting import until
 
 installed("fastapi", "uvicorn")
 
@@ -248,20 +248,13 @@ def test_a_node_that_is_down_is_told_once_it_is_back_even_after_orthanc_was_rest
     study, paths = study_files(tmp_path, "down")
     with paired(tmp_path, with_plugin) as pair:
         identifier = pair.upload(*paths)
-        wait(lambda: bool((untold := pair.state(identifier)["untold"]) and untold["error"]))  # type: ignore[index]
+        until(lambda: bool((untold := pair.state(identifier)["untold"]) and untold["error"]))  # type: ignore[index]
         state = pair.state(identifier)
         assert "does not answer" in str(state["untold"])
         assert "does not answer" in str(state["error"])
         with running(pair.node):
             pair.node.until(lambda: jobs(pair, study) == 1, within_s=120)
             assert pair.node.read(study)[0].state is JobState.REPORTED
-
-
-def wait(true: Callable[[], bool], *, within_s: float = 120) -> None:
-    deadline = time.monotonic() + within_s
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def test_an_archive_that_is_down_is_pulled_from_once_it_is_back(tmp_path: Path) -> None:
@@ -277,7 +270,7 @@ def test_an_archive_that_is_down_is_pulled_from_once_it_is_back(tmp_path: Path) 
         with closing(HTTPConnection("127.0.0.1", pair.web_port, timeout=60)) as connection:
             connection.request("POST", f"/studies/{study}/announce", body, headers)
             assert connection.getresponse().status == 202
-        wait(lambda: bool((known := pair.announcements.of(UID(study))) and known.attempts > 1))
+        until(lambda: bool((known := pair.announcements.of(UID(study))) and known.attempts > 1))
         known = pair.announcements.of(UID(study))
         assert known
         assert "try again later" in known.reason

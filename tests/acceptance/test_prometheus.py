@@ -4,7 +4,6 @@ import re
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from support import free_port, installed, program
 from support.node import ROOT, RunningNode, RunningWorker, configured, running
 from support.postgresql import postgresql
 from support.studies import statuses, stored, written
+from support.waiting import until
 
 installed("fastapi", "uvicorn", "requests")
 
@@ -71,10 +71,8 @@ class Watched:
 
     def until_fires(self, alert: str) -> None:
         """Wait until an alert fires or has fired, or fail with those that do."""
-        deadline = time.monotonic() + 240
-        while not self.known(f'max_over_time(ALERTS{{alertname="{alert}", alertstate="firing"}}[10m])'):
-            assert time.monotonic() < deadline, self.known("ALERTS")
-            time.sleep(0.3)
+        fired = f'max_over_time(ALERTS{{alertname="{alert}", alertstate="firing"}}[10m])'
+        until(lambda: self.known(fired), within_s=240, shown=lambda: self.known("ALERTS"))
 
 
 @contextmanager
@@ -96,10 +94,7 @@ def prometheus(folder: Path, target: int, token: str) -> Iterator[str]:
     ]
     with (folder / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
         try:
-            deadline = time.monotonic() + 120
-            while not _is_ready(port):
-                assert time.monotonic() < deadline, (folder / "log").read_text()
-                time.sleep(0.2)
+            until(lambda: _is_ready(port), shown=(folder / "log").read_text)
             yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()

@@ -25,6 +25,7 @@ from support import Orthanc, a_file, free_port, orthanc, run, storescp
 from support.certificates import Certificate, authority, fingerprint, issued, revocation_list
 from support.node import configured, running
 from support.servers import program
+from support.waiting import until
 from support.web_archives import http, said
 
 from ainode.node import testing, tls
@@ -206,12 +207,13 @@ def test_a_caller_who_does_not_trust_us_sends_nothing(start: Start, keys: Keys, 
 
 def refusals(caplog: pytest.LogCaptureFixture, action: str = "association_lost", *, count: int = 1) -> list[str]:
     """Return the lines of refusals, of which there are `count`: a caller may hear of a refusal before the log does."""
-    deadline = time.monotonic() + 60
-    while len(lines := [one.getMessage() for one in caplog.records if getattr(one, "action", "") == action]) < count:
-        assert time.monotonic() < deadline, lines
-        time.sleep(0.01)
-    assert len(lines) == count
-    return lines
+
+    def lines() -> list[str]:
+        return [record.getMessage() for record in caplog.records if getattr(record, "action", "") == action]
+
+    until(lambda: len(lines()) >= count, shown=lines)
+    assert len(lines()) == count
+    return lines()
 
 
 def test_with_a_client_ca_only_a_valid_certificate_is_let_in_and_the_log_says_what_is_wrong_with_the_others(
@@ -443,10 +445,7 @@ def secured(receiver: Running, keys: Keys) -> ssl.SSLSocket:
 def test_stopping_ends_open_connections_at_once(start: Start, keys: Keys) -> None:
     receiver = start(keys.tables())
     with secured(receiver, keys) as idle, socket.create_connection((HERE, receiver.port), 60) as silent:
-        deadline = time.monotonic() + 60
-        while len(receiver.receiver._places._threads) < 2:
-            assert time.monotonic() < deadline, "both callers have a thread"
-            time.sleep(0.01)
+        until(lambda: len(receiver.receiver._places._threads) == 2)
         started = time.monotonic()
         receiver.stop()
         assert time.monotonic() - started < 40

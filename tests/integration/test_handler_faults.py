@@ -25,6 +25,7 @@ from support.faults import (
     replaced,
     write_handler,
 )
+from support.waiting import until
 
 from ainode.node import testing
 from ainode.node.diagnosis.checks import check_lines
@@ -281,12 +282,6 @@ def has_ended(pid: int) -> bool:
         return True
 
 
-def assert_ends(pid: int) -> None:
-    deadline = time.monotonic() + 60
-    while not has_ended(pid):
-        assert time.monotonic() < deadline
-
-
 def test_a_process_that_announces_an_endless_answer_is_killed_before_the_node_keeps_any_of_it(
     reader_of: Callable[..., Reader], tmp_path: Path
 ) -> None:
@@ -302,8 +297,8 @@ def test_what_a_handler_started_dies_with_its_reader(
 ) -> None:
     with pytest.raises(error):
         reader_of(20, read=f"{CHILD}\n{ORPHAN}\n{STRANGER}\ntime.sleep(1)\n{end}").read(a_request(tmp_path))
-    for name in ("child", "orphan", "stranger"):
-        assert_ends(int((tmp_path / "site_handlers" / name).read_text()))
+    process_ids = [int((tmp_path / "site_handlers" / name).read_text()) for name in ("child", "orphan", "stranger")]
+    until(lambda: all(map(has_ended, process_ids)))
 
 
 @pytest.mark.parametrize(("name", "start"), [("child", CHILD), ("orphan", ORPHAN)])
@@ -315,7 +310,7 @@ def test_the_memory_of_what_a_handler_started_counts_and_all_of_it_is_killed(
     )
     with pytest.raises(ReaderDied, match=r"killed above 402653184 bytes \(\[reader\] memory_limit_bytes\)"):
         reader_of(60, 6 << 26, read=f"{eating}\n{HANG}").read(a_request(tmp_path))
-    assert_ends(int((tmp_path / "site_handlers" / name).read_text()))
+    until(lambda: has_ended(int((tmp_path / "site_handlers" / name).read_text())))
 
 
 def test_memory_that_a_reader_shares_with_its_children_counts_once(
@@ -331,9 +326,7 @@ def test_what_the_readers_of_a_killed_node_had_started_is_killed_at_the_next_sta
     environment = os.environ | {family.MARK: f"{node.mark}0123"}
     with subprocess.Popen(["sleep", "600"], env=environment, start_new_session=True) as process:
         # A process that was just started has no environment for a moment.
-        deadline = time.monotonic() + 60
-        while process.pid not in family.marked(node.mark):
-            assert time.monotonic() < deadline
+        until(lambda: process.pid in family.marked(node.mark))
         other.kill_leftovers()
         assert process.poll() is None
         node.kill_leftovers()

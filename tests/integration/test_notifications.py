@@ -29,6 +29,7 @@ from support.node import SPINE, RunningNode, configured, running
 from support.pager import SECRET, Pager, is_genuine, paging
 from support.rows import put_job
 from support.studies import WrittenStudy, stored
+from support.waiting import until
 
 from ainode.node import testing
 from ainode.node.audit.messages import Message
@@ -79,13 +80,14 @@ def drop(folder: Path, *on: Occasion, **values: object) -> Subscription:
     return Subscription(name="drop", to="folder", folder=str(folder), on=on or NEWS, **values)  # type: ignore[arg-type]
 
 
-def until(true: Callable[[], bool], notifier: Notifier | None = None) -> None:
-    deadline = time.monotonic() + 120
-    while not true():
-        assert time.monotonic() < deadline
-        if notifier:
-            notifier.wake()
-        time.sleep(0.02)
+def until_told(notifier: Notifier, true: Callable[[], bool]) -> None:
+    """Wait until something holds, and have the notifier look meanwhile."""
+
+    def holds() -> bool:
+        notifier.wake()
+        return true()
+
+    until(holds)
 
 
 # One attempt
@@ -344,7 +346,7 @@ def test_the_same_notice_is_sent_again_with_its_id_until_it_is_taken(engine: sa.
     pager, notices = Pager(["500", "drop", "200"]), Notices(engine)
     notices.keep([NOTICE])
     with paging(pager) as address, notifying(engine, webhook(address)) as notifier:
-        until(lambda: notices.tally("pager", NOW).sent == 1, notifier)
+        until_told(notifier, lambda: notices.tally("pager", NOW).sent == 1)
     assert pager.ids == [NOTICE.id] * 3
     assert len({call.body for call in pager.calls}) == 1
 
@@ -356,11 +358,11 @@ def test_what_nobody_takes_becomes_a_dead_letter_that_can_be_sent_again(
     pager, notices = Pager([answer] * count + ["200"]), Notices(engine)
     notices.keep([NOTICE])
     with paging(pager) as address, notifying(engine, webhook(address)) as notifier:
-        until(lambda: notices.failed_count() == 1, notifier)
+        until_told(notifier, lambda: notices.failed_count() == 1)
         assert len(pager.calls) == count
         assert answer in notices.failed(count=1)[0].error
         notices.retry(datetime.now(UTC))
-        until(lambda: notices.tally("pager", NOW).sent == 1, notifier)
+        until_told(notifier, lambda: notices.tally("pager", NOW).sent == 1)
     assert set(pager.ids) == {NOTICE.id}
 
 
@@ -392,7 +394,7 @@ def test_the_audit_trail_names_the_study_that_somebody_was_told_of_and_no_alert(
         paging(Pager([answer])) as address,
         notifying(engine, webhook(address), record=written_down.append) as notifier,
     ):
-        until(lambda: notices.tally("pager", NOW).waiting == 0, notifier)
+        until_told(notifier, lambda: notices.tally("pager", NOW).waiting == 0)
     (message,) = written_down
     failure = failure.replace("PORT", address.split(":")[2].partition("/")[0])
     assert (message.event.meaning, message.failure) == ("Export", failure)
@@ -406,7 +408,7 @@ def test_a_leftover_that_cannot_be_removed_keeps_no_notice_from_the_folder(engin
     notices = Notices(engine)
     notices.keep([replace(NOTICE, subscription="drop")])
     with notifying(engine, drop(tmp_path)) as notifier:
-        until((tmp_path / f"{NOTICE.id}.json").exists, notifier)
+        until_told(notifier, (tmp_path / f"{NOTICE.id}.json").exists)
 
 
 # What is news

@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import sys
-import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
 from types import ModuleType, SimpleNamespace
@@ -11,6 +10,7 @@ from typing import Any
 
 import pytest
 from support.node import ROOT
+from support.waiting import until
 from support.web_archives import Answer, http, said
 
 Load = Callable[[str], Any]
@@ -85,13 +85,6 @@ def an_orthanc(url: str) -> ModuleType:
         GetConfiguration=lambda: json.dumps({"AiNode": {"Url": url, "Token": "a-secret"}}),
     )
     return module
-
-
-def until(true: Callable[[], bool], *, within_s: float = 120) -> None:
-    deadline = time.monotonic() + within_s
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @pytest.mark.parametrize("strange", [html, cut_short, no_http, refusal_cut_short])

@@ -1,8 +1,7 @@
 """Announced studies pulled from DICOMweb servers that answer as a test says; from an Orthanc: see acceptance/."""
 
 import logging
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ import pytest
 import sqlalchemy as sa
 from support import a_file, free_port, installed, instance_ref
 from support.node import configured, running
+from support.waiting import until
 from support.web_archives import Answer, http, said, web_peer
 
 installed("fastapi", "uvicorn")
@@ -86,13 +86,6 @@ def pulling(folder: Path, peer: Peer, ledger: type[Ledger] = Ledger) -> Iterator
     yield Pull(puller, announcements, events)
     puller.stop()
     engine.dispose()
-
-
-def until(true: Callable[[], bool], *, within_s: float = 120) -> None:
-    deadline = time.monotonic() + within_s
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def archive(files: list[bytes], *, per_page: int = 500, empty_answers: int = 0) -> Answer:

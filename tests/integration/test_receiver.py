@@ -5,7 +5,6 @@ import os
 import socket
 import struct
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from pydicom.uid import AllTransferSyntaxes
 from pynetdicom import AE, build_role
 from pynetdicom.presentation import build_context
 from support.caller import CT, IMPLICIT, Caller, associate, data_set, status, store_request
+from support.waiting import until
 
 from ainode.node import testing
 from ainode.node.domain import UID
@@ -55,10 +55,7 @@ class Running:
         return [event for event in self.events if isinstance(event, InstanceStored)]
 
     def until(self, condition: Callable[[], bool]) -> None:
-        limit = time.monotonic() + 60
-        while not condition():
-            assert time.monotonic() < limit, self.events
-            time.sleep(0.01)
+        until(condition, shown=lambda: self.events)
 
     def until_ended(self, count: int = 1) -> None:
         self.until(lambda: sum(isinstance(event, AssociationEnded) for event in self.events) >= count)

@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import struct
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +22,7 @@ from pydicom import Dataset, dcmread
 from pydicom.pixels.processing import apply_modality_lut
 from support import hostile_objects, instance_ref
 from support.node import ROOT
+from support.waiting import until
 
 from ainode.node import testing
 from ainode.node.console.rendering.client import Rendering
@@ -136,10 +136,7 @@ def test_an_unused_process_ends_and_the_next_question_starts_another(tmp_path: P
     path = written(testing.dataset(testing.noise(8, 8), study="idle"), tmp_path)
     rendering = Rendering(Limits(idle_s=0.2))
     rendering.values(path)
-    deadline = time.monotonic() + 60
-    while rendering._child.is_started:
-        assert time.monotonic() < deadline
-        threading.Event().wait(0.02)
+    until(lambda: not rendering._child.is_started)
     assert rendering.values(path)
     rendering.stop()
 

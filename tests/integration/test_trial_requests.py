@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from pydicom import Dataset, dcmread
 from support import installed
+from support.waiting import until
 
 installed("fastapi", "uvicorn", "requests", "torch", "openvino", "timm", "ultralytics")
 
@@ -50,10 +51,7 @@ def radiograph(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 def assert_nothing_is_left(bench: Bench) -> None:
     """Wait for it: a trial that is discarded while it is read goes once the process that reads it has ended."""
-    deadline = time.monotonic() + 120
-    while any((bench.folder / "trials").glob("*")):
-        assert time.monotonic() < deadline, [*(bench.folder / "trials").glob("*")]
-        time.sleep(0.05)
+    until(lambda: not any((bench.folder / "trials").glob("*")), shown=lambda: [*(bench.folder / "trials").glob("*")])
 
 
 def ended(bench: Bench, token: str, trial: dict[str, Any]) -> dict[str, Any]:

@@ -6,12 +6,13 @@ import re
 import threading
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from support.waiting import until
 
 nrrd = pytest.importorskip("nrrd")
 nibabel = pytest.importorskip("nibabel")
@@ -53,13 +54,6 @@ def uploaded(trials: Trials, *contents: bytes, name: str = "scan.dcm", slot: str
         (trial.folder / slot / f"{number:06d}").write_bytes(content)
         trial.names[f"{slot}/{number:06d}"] = name
     return trial
-
-
-def until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 120
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def ended(trial: Trial) -> Trial:

@@ -7,7 +7,7 @@ import struct
 import threading
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -17,6 +17,7 @@ from xml.dom import minidom
 import pytest
 from support import a_file, free_port, installed, instance_ref, run
 from support.certificates import authority, issued
+from support.waiting import until
 
 installed("fastapi", "uvicorn", "requests")
 
@@ -250,10 +251,8 @@ def test_a_server_that_is_told_of_its_end_before_it_serves_ends() -> None:
 
 def test_an_answer_states_the_present_time(bench: Bench) -> None:
     address = f"http://127.0.0.1:{bench.settings.web.port}/health"
-    first, deadline = requests.get(address, timeout=60).headers["Date"], time.monotonic() + 60
-    while requests.get(address, timeout=60).headers["Date"] == first:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    first = requests.get(address, timeout=60).headers["Date"]
+    until(lambda: requests.get(address, timeout=60).headers["Date"] != first)
 
 
 def test_the_station_is_alive_from_start_to_stop(bench: Bench) -> None:
@@ -432,15 +431,6 @@ def test_what_was_stored_before_an_upload_broke_off_is_kept(bench: Bench, token:
     stored = [one.ref.sop_instance_uid for one in bench.events if isinstance(one, InstanceStored)]
     assert stored == [instance_ref(first).sop_instance_uid]
     assert bench.store(token, second).status_code == 200
-
-
-def until(true: Callable[[], bool]) -> None:
-    import time
-
-    deadline = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_an_upload_is_never_whole_in_memory(bench: Bench, token: str) -> None:

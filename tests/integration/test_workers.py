@@ -4,8 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -14,6 +13,7 @@ from acceptance.faults.sender import Modality, SentStudy, new_study
 from support.archives import SmallArchive, serving
 from support.node import ROOT, RunningNode, RunningWorker, configured, running
 from support.postgresql import postgresql
+from support.waiting import until
 
 from ainode.node.domain import UID, DeliveryState, JobState
 from ainode.node.jobs.readings import MOST_LOSSES
@@ -109,13 +109,6 @@ def is_delivered(node: RunningNode, study: SentStudy) -> bool:
     if [job.state for job in jobs] != [JobState.REPORTED]:
         return False
     return all(delivery.state is DeliveryState.CONFIRMED for delivery in node.ledger.deliveries(jobs[0].id))
-
-
-def until(true: Callable[[], bool], within_s: float = 120.0) -> None:
-    deadline = time.monotonic() + within_s
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def documents_of(archive: SmallArchive, studies: Sequence[SentStudy]) -> list[int]:

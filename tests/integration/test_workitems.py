@@ -8,8 +8,7 @@ import dataclasses
 import json
 import logging
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -20,6 +19,7 @@ import pytest
 import requests
 import sqlalchemy as sa
 from support import installed
+from support.waiting import until
 
 installed("uvicorn", "starlette", "websockets")
 
@@ -798,13 +798,6 @@ def test_nothing_that_a_worklist_says_of_a_patient_is_kept_or_logged(
     assert b"canary" not in kept.lower()
     assert "workitem" in caplog.text
     assert "canary" not in caplog.text.lower()
-
-
-def until(true: Callable[[], bool], *, within_s: float = 120.0) -> None:
-    deadline = time.monotonic() + within_s
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @contextmanager

@@ -4,12 +4,12 @@ import contextlib
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Callable
 from typing import Self
 
 from support.certificates import Certificate
 from support.servers import free_port
+from support.waiting import until
 
 
 class Collector:
@@ -36,12 +36,9 @@ class Collector:
         self._thread.join()
         self._listener.close()
 
-    def until(self, true: Callable[[], bool], within_s: float = 120) -> None:
+    def until(self, true: Callable[[], bool]) -> None:
         """Wait until something holds."""
-        deadline = time.monotonic() + within_s
-        while not true():
-            assert time.monotonic() < deadline, f"{len(self.messages)} messages"
-            time.sleep(0.01)
+        until(true, shown=lambda: f"{len(self.messages)} messages")
 
     def _accept(self) -> None:
         while self._is_open:

@@ -4,7 +4,6 @@ import errno
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from support.waiting import until
+
 SMALL_DISK_BYTES = 1 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _BLOCK_BYTES = 4096
-_DETACHED_S = 60.0
 
 
 @contextmanager
@@ -126,10 +126,8 @@ class LoopDisk(SmallDisk):
 
     def _wait_for_detachment(self) -> None:
         """Wait until no mount of the disk is left; a process with mounts of its own may have inherited a mount."""
-        deadline = time.monotonic() + _DETACHED_S
-        while subprocess.run(["losetup", "-j", self.image], capture_output=True, check=True).stdout:
-            assert time.monotonic() < deadline, f"{self.image} is still mounted somewhere"
-            time.sleep(0.02)
+        list_mounts = ["losetup", "-j", self.image]
+        until(lambda: not subprocess.run(list_mounts, capture_output=True, check=True).stdout)
 
 
 @contextmanager

@@ -10,7 +10,6 @@ import shutil
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -53,6 +52,7 @@ from ainode.node.routes import Route
 from ainode.node.settings import DeliveryTable, NodeTable, Peer, Settings
 from support.files import instance_ref
 from support.processes import exit_codes, is_killed
+from support.waiting import until
 
 NOW: Final = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 STUDY: Final = UID("1.2.3")
@@ -60,8 +60,6 @@ ROUTE: Final = Route("chest", "reader", destinations=("archive",), allow_demonst
 TRANSACTION: Final = UID("1.2.3.4.5")
 KINDS: Final = (DocumentKind.STRUCTURED_REPORT, DocumentKind.SECONDARY_CAPTURE)
 _CHANGES_OF_FILES: Final = frozenset({"os.mkdir", "os.rename", "os.remove", "os.rmdir"})
-_DEADLINE_S: Final = 120.0
-_LOOK_S: Final = 0.02
 Counted = Callable[[str], bool]
 """whether a step counts: a step names the file of its database, or is empty for a change of the file system"""
 
@@ -151,7 +149,7 @@ def _retry(world: World, ledger: Ledger) -> None:
 def _settle(world: World, ledger: Ledger) -> None:
     """Take up the reports of archives that are on disk, and wait until none is left."""
     Commitments(world.settings, Catalog(world.engine()), ledger, _now).recover()
-    _wait(lambda: not world.commitments.paths())
+    until(lambda: not world.commitments.paths())
 
 
 def _supersede(_: World, ledger: Ledger) -> None:
@@ -171,20 +169,13 @@ def _leave(_: datetime) -> None:
 def _work(world: World, ledger: Ledger) -> None:
     """Start what the node starts, and wait until nothing remains to be done."""
     _launch(world, ledger)
-    _wait(lambda: not ledger.tasks.waiting(()))
+    until(lambda: not ledger.tasks.waiting(()))
 
 
 def _launch(world: World, ledger: Ledger) -> None:
     settings = world.settings
     stations = Stations(settings, Catalog(world.engine()), ledger, Courier(settings, ledger), world.read, _now)
     Jobs(stations).launch()
-
-
-def _wait(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + _DEADLINE_S
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(_LOOK_S)
 
 
 def _by_main_thread(database_path: str) -> bool:

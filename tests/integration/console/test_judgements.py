@@ -4,8 +4,7 @@ import csv
 import hashlib
 import io
 import re
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +15,7 @@ from conformance.test_verdicts import VERDICTS, judged
 from integration.console.conftest import Browser, is_open, visit_of
 from pydicom import dcmread
 from support import Orthanc, instance_ref, judges
+from support.waiting import until
 from support.web_bench import Bench
 
 from ainode.node import reports
@@ -88,13 +88,6 @@ def a_read_study(bench: Bench, folder: Path, name: str, *, boxes: int = 1) -> Re
     outcome = Outcome(JobState.REPORTED, reports.result_json(result, CONTEXT), "", 1.0, finished_at=NOW)
     assert bench.ledger.report(job, kept_documents, outcome)
     return ReadStudy(ref.study_instance_uid, kept_documents[-1].path.read_bytes())
-
-
-def until(condition: Callable[[], bool], within_s: float = 120.0) -> None:
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def last(bench: Bench, job: str = JOB) -> KeptJudgement:

@@ -3,7 +3,6 @@
 import hashlib
 import html
 import re
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ import pytest
 from conformance.made import CONTEXT, a_result, source, sources_of
 from integration.console.conftest import Browser, is_open, visit_of
 from support import instance_ref
+from support.waiting import until
 from support.web_bench import Bench
 
 from ainode.node import reports
@@ -151,10 +151,7 @@ def test_a_judgement_leaves_to_each_listener_in_its_language_and_to_the_archive_
     study = message.ref.study_instance_uid
     answer = reader.post(f"/console/studies/{study}/jobs/{JOB}/judgements", {"opinion": "accept", "finding": ""})
     assert answer.status_code == 303
-    deadline = time.monotonic() + 120
-    while len(bench.ledger.documents(JOB)) < 7:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: len(bench.ledger.documents(JOB)) >= 7)
     kinds = {(item.destination, item.document.kind) for item in bench.ledger.deliveries(JOB)[-20:]}
     assert ("pacs", DocumentKind.ASSESSMENT) in kinds
     by_listener = {name: bench.ledger.deliveries(JOB, name) for name in ("his", "ehr")}

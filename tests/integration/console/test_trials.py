@@ -17,6 +17,7 @@ import requests
 from integration.console.conftest import CSRF, Browser, is_open, visit_of
 from pydicom import dcmread
 from support.files import content_of
+from support.waiting import until
 from support.web_bench import Bench
 
 from ainode.node import testing
@@ -74,10 +75,7 @@ def sent(browser: Browser, content: bytes, name: str = "spine.dcm", **fields: st
 
 def ended(browser: Browser, address: str) -> str:
     """Return the page of a trial at its end."""
-    deadline = time.monotonic() + 120
-    while "HX-Redirect" not in browser.get(f"{address}/progress?page=trial").headers:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: "HX-Redirect" in browser.get(f"{address}/progress?page=trial").headers)
     return browser.get(address).text
 
 
@@ -189,8 +187,7 @@ def test_the_page_of_the_form_shows_how_much_of_the_upload_arrived(bench: Bench,
         while "1.0 MB of 2.0 MB" not in (text := reader.get(f"{address}/progress").text):
             assert time.monotonic() < deadline, text
         assert '<progress max="2000000" value="1000000"' in text
-    while left(bench):
-        assert time.monotonic() < deadline
+    until(lambda: not left(bench))
 
 
 @pytest.mark.parametrize("fields", [{"model": "os"}, {"x_1": "1"}, {"x_1": "a", "y_1": "b", "z_1": "c"}])

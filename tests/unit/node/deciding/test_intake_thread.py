@@ -1,7 +1,6 @@
 import os
 import sqlite3
 import threading
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytest
 from support.caller import CT, IMPLICIT, data_set
 from support.intake_bench import IntakeBench, intake_bench
+from support.waiting import until
 
 from ainode.node import testing
 from ainode.node.deciding import intake_thread, leftovers
@@ -43,13 +43,6 @@ def test_what_breaks_an_errand_is_logged_without_the_value_it_broke_on(caplog: p
     assert "SECRET" not in caplog.text
 
 
-def wait(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def test_an_intake_that_waits_for_a_locked_database_is_behind_until_the_lock_is_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -75,13 +68,13 @@ def test_an_intake_that_waits_for_a_locked_database_is_behind_until_the_lock_is_
     assert live.fault() == ""
     events.put(AssociationOpened("a", "PACS", "127.0.0.1", now))
     events.put(InstanceStored("a", path, ref, UID(IMPLICIT), incoming.size_bytes, now))
-    wait(lambda: bool(live.fault()))
+    until(lambda: bool(live.fault()))
     assert "behind" in live.fault()
     live.watch()
     live.watch()
     lock.execute("ROLLBACK")
     lock.close()
-    wait(lambda: not live.fault())
+    until(lambda: not live.fault())
     live.watch()
     assert [record.levelname for record in caplog.records if "liveness" in record.name] == ["ERROR", "INFO"]
     thread.stop()
@@ -107,7 +100,7 @@ def test_the_intake_of_a_node_that_gives_way_to_others_gives_way_as_much(tmp_pat
     def start() -> None:  # in a thread of its own, whose niceness the intake inherits
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
         thread, _ = started(intake_bench(tmp_path, silence_s=0.2), recovered=note)
-        wait(lambda: bool(niceness))
+        until(lambda: bool(niceness))
         thread.stop()
 
     starter = threading.Thread(target=start)
@@ -124,16 +117,16 @@ def test_an_outage_of_the_database_costs_no_event_and_two_lines_of_the_log(
     caplog.set_level("INFO")
     bench = intake_bench(tmp_path, silence_s=0.2)
     thread, events = started(bench)
-    wait(lambda: bench.intake.recovery is not None)
+    until(lambda: bench.intake.recovery is not None)
     now = datetime.now(UTC)
     with bench.locked():
         events.put(AssociationOpened("a", "PACS", "127.0.0.1", now))
         events.put(bench.stored("a", 1, now))
-        wait(lambda: thread._failures > 3)
+        until(lambda: thread._failures > 3)
         events.put(bench.stored("a", 2, now))
         events.put(AssociationEnded("a", now, is_released=True))
-        wait(lambda: thread._failures > 6)
-    wait(lambda: bool(bench.opened))
+        until(lambda: thread._failures > 6)
+    until(lambda: bool(bench.opened))
     thread.stop()
     assert {len(job.content) for job in bench.opened} == {2}
     lines = [record.message for record in caplog.records if "intake_thread" in record.name]
@@ -151,7 +144,7 @@ def test_whatever_a_duty_raises_does_not_end_the_thread(tmp_path: Path, caplog: 
     events.put(AssociationOpened("a", "PACS", "127.0.0.1", now))
     events.put(bench.stored("a", 1, now))
     events.put(AssociationEnded("a", now, is_released=True))
-    wait(lambda: bool(bench.opened))
+    until(lambda: bool(bench.opened))
     thread.stop()
     assert "KeyError" in caplog.text
     assert ODD not in caplog.text
@@ -182,7 +175,7 @@ def test_what_arrives_is_taken_while_leftovers_are_indexed_and_a_commitment_wait
     events.put(AssociationOpened("a", "PACS", "127.0.0.1", event.time))
     events.put(event)
     events.put(AssociationEnded("a", event.time, is_released=True))
-    wait(lambda: bool(known))
+    until(lambda: bool(known))
     thread.stop()
     assert opened_before == [other]
     assert known == [100]

@@ -1,8 +1,7 @@
 """What becomes of a saved report of an archive, with a real ledger whose database another process holds."""
 
 import sqlite3
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from support.rows import put_delivery, read
+from support.waiting import until
 
 from ainode.node.domain import UID, DeliveryState, DocumentKind, InstanceRef, JobState
 from ainode.node.jobs.commitments import Commitments
@@ -81,16 +81,9 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     started.engine.dispose()
 
 
-def wait(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def test_the_file_of_a_report_is_removed_once_the_report_is_in_the_ledger(bench: Bench) -> None:
     bench.commitments.take(bench.saved())
-    wait(lambda: not bench.files.paths())
+    until(lambda: not bench.files.paths())
     assert bench.state() is DeliveryState.CONFIRMED
 
 
@@ -98,7 +91,7 @@ def test_a_report_that_a_crash_left_is_in_the_ledger_after_the_next_start(bench:
     bench.saved()
     commitments = bench.restarted()
     commitments.recover()
-    wait(lambda: not bench.files.paths())
+    until(lambda: not bench.files.paths())
     assert bench.state() is DeliveryState.CONFIRMED
     commitments.stop()
 
@@ -111,11 +104,11 @@ def test_a_report_waits_while_the_database_is_locked_however_often_it_is_tried(
     lock = sqlite3.connect(bench.folder / "catalog.sqlite", isolation_level=None)
     lock.execute("BEGIN IMMEDIATE")
     bench.commitments.take(bench.saved())
-    wait(lambda: caplog.text.count("commitment waits") > 20)
+    until(lambda: caplog.text.count("commitment waits") > 20)
     assert len(bench.files.paths()) == 1
     lock.execute("ROLLBACK")
     lock.close()
-    wait(lambda: not bench.files.paths())
+    until(lambda: not bench.files.paths())
     assert bench.state() is DeliveryState.CONFIRMED
     assert "given up" not in caplog.text
 
@@ -126,7 +119,7 @@ def test_a_damaged_file_is_named_and_delays_no_other(bench: Bench, caplog: pytes
     bench.saved()
     commitments = bench.restarted()
     commitments.recover()
-    wait(lambda: bench.state() is DeliveryState.CONFIRMED)
+    until(lambda: bench.state() is DeliveryState.CONFIRMED)
     assert bench.files.paths() == (damaged,)
     assert str(damaged) in caplog.text
     commitments.stop()
@@ -134,5 +127,5 @@ def test_a_damaged_file_is_named_and_delays_no_other(bench: Bench, caplog: pytes
 
 def test_a_report_about_an_unknown_transaction_changes_nothing(bench: Bench) -> None:
     bench.commitments.take(bench.saved(UID("1.2.78")))
-    wait(lambda: not bench.files.paths())
+    until(lambda: not bench.files.paths())
     assert bench.state() is DeliveryState.SENT

@@ -2,14 +2,14 @@
 
 import logging
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 from dbos import DBOS, DBOSConfiguredInstance, SetWorkflowID
 from dbos._sys_db import WorkflowStatusInternal
+from support.waiting import until
 
 from ainode.node.jobs import pollers as pollers_module
 from ainode.node.jobs.engine import end_idle_threads, filled_queues
@@ -83,25 +83,18 @@ def enqueue(work: Work, pollers: Pollers, *names: str) -> None:
     pollers.ring("gated")
 
 
-def wait(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def test_what_is_queued_begins_in_order_as_others_end_and_never_more_than_the_number_of_the_queue(
     work: Work, pollers: Pollers
 ) -> None:
     enqueue(work, pollers, "first", "second", "third", "fourth")
-    wait(lambda: len(work.begun) == AT_ONCE)
+    until(lambda: len(work.begun) == AT_ONCE)
     pollers.ring("gated")
     assert work.begun == ["first", "second"]
     work.end("second")
-    wait(lambda: len(work.begun) == AT_ONCE + 1)
+    until(lambda: len(work.begun) == AT_ONCE + 1)
     assert work.begun[-1] == "third"
     work.end("first")
-    wait(lambda: "fourth" in work.begun)
+    until(lambda: "fourth" in work.begun)
 
 
 def test_what_makes_way_lets_the_next_begin_beside_it_and_no_more_make_way_than_the_number_of_the_queue(
@@ -136,14 +129,14 @@ def test_what_cannot_begin_for_want_of_memory_takes_no_place_of_the_queue(
 
     monkeypatch.setattr(pollers_module, "execute_dequeued_workflow", fail_first)
     enqueue(work, pollers, "lost", "lost too", "third", "fourth")
-    wait(lambda: sorted(work.begun) == ["fourth", "third"])
+    until(lambda: sorted(work.begun) == ["fourth", "third"])
 
 
 def test_what_nobody_rang_for_is_found_by_the_clock(work: Work, pollers: Pollers) -> None:
     """As what the engine queues anew at a start, and what another process queues."""
     with SetWorkflowID("silent"):
         DBOS.enqueue_workflow("gated", work.run, "silent")
-    wait(lambda: work.begun == ["silent"])
+    until(lambda: work.begun == ["silent"])
     del pollers
 
 
@@ -169,7 +162,7 @@ def test_the_clock_sees_which_queues_hold_something_and_reads_no_finished_workfl
 def test_no_thread_of_the_engine_stays_that_only_looks(engine: DBOS) -> None:
     """They would look each second for schedules, delays, deadlines and notifications, and into a queue of their own."""
     assert engine._background_threads
-    wait(lambda: not any(thread.is_alive() for thread in engine._background_threads))
+    until(lambda: not any(thread.is_alive() for thread in engine._background_threads))
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("queue-worker")]
 
 
@@ -181,12 +174,12 @@ def test_a_queue_whose_table_cannot_be_read_is_looked_at_again(
         connection.execute(sa.text("ALTER TABLE workflow_status RENAME TO away"))
     caplog.set_level(logging.DEBUG, "ainode.node.jobs.pollers")
     pollers.ring("gated")
-    wait(lambda: "queue gated: " in caplog.text)
+    until(lambda: "queue gated: " in caplog.text)
     with database.begin() as connection:
         connection.execute(sa.text("ALTER TABLE away RENAME TO workflow_status"))
     database.dispose()
     enqueue(work, pollers, "after")
-    wait(lambda: work.begun == ["after"])
+    until(lambda: work.begun == ["after"])
 
 
 def test_commits_of_the_workflow_file_wait_for_no_disk(pollers: Pollers, tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ import errno
 import socket
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -16,6 +15,7 @@ import sqlalchemy as sa
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 from support import a_file, free_port, instance_ref
 from support.entities import served
+from support.waiting import until
 from support.web_archives import a_file_of
 
 from ainode.node import testing
@@ -108,10 +108,7 @@ class Bench:
         return self.ledger.job(job)
 
     def wait(self, true: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 60
-        while not true():
-            assert time.monotonic() < deadline, self.ledger.jobs()
-            time.sleep(0.02)
+        until(true, shown=self.ledger.jobs)
 
 
 @pytest.fixture(scope="module")

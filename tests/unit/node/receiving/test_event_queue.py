@@ -1,6 +1,8 @@
 import threading
 import time
 
+from support.waiting import until
+
 from ainode.node.receiving.event_queue import EventQueue
 
 
@@ -47,10 +49,7 @@ def test_whoever_waits_for_an_event_is_woken_without_one_and_the_next_event_is_w
     thread = threading.Thread(target=lambda: [batches.append(events.take(1)) for _ in range(2)], daemon=True)
     thread.start()
     events.wake()
-    deadline = time.monotonic() + 60
-    while batches != [[]]:
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
+    until(lambda: batches == [[]])
     events.put(1)
     thread.join(60)
     assert batches == [[], [1]]

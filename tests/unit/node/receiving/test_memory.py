@@ -3,13 +3,13 @@
 import resource
 import struct
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from support.caller import CT, Caller, status
+from support.waiting import until
 
 from ainode.node.receiving.command_set import Tag, encode
 from ainode.node.receiving.events import Event
@@ -118,7 +118,5 @@ def test_an_association_that_takes_too_much_memory_ends_and_the_receiver_goes_on
     # What is left of so little memory may be too little for another thread; the node restarts a receiver that hangs.
     resource.prlimit(child.process.pid, resource.RLIMIT_DATA, limits)
     assert request(child.port, commitment_request(REFERENCE)) == 0x0000
-    deadline = time.monotonic() + 60
-    while fault := child.process.fault():  # until the next beat says that nothing is short any more
-        assert time.monotonic() < deadline, fault
-        time.sleep(0.01)
+    # The next beat says that nothing is short any more.
+    until(lambda: not child.process.fault(), shown=child.process.fault)

@@ -3,10 +3,11 @@
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pytest
+from support.waiting import until
 
 from ainode.node.receiving import places as places_module
 from ainode.node.receiving.places import MAX_OPENINGS, OPENING_S, PATIENCE_S, Place, Places, Stage, displaced
@@ -168,13 +169,6 @@ def test_the_more_callers_wait_the_less_an_association_may_be_idle(
     callers.places.close()
     for thread in threads:
         thread.join()
-
-
-def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.005)
 
 
 # How long a peer may take

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from multiprocessing import Pipe
@@ -21,6 +21,7 @@ from pathlib import Path
 import psutil
 import pytest
 from support.caller import CT, Caller, data_set, status, store_request
+from support.waiting import until
 
 from ainode.node.domain import UID, InstanceRef
 from ainode.node.errors import ConfigError
@@ -71,13 +72,6 @@ def child(tmp_path: Path) -> Iterator[Child]:
         started.stop()
 
 
-def wait(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def test_a_killed_receiver_has_kept_every_instance_it_answered(child: Child) -> None:
     answered: list[str] = []
 
@@ -94,7 +88,7 @@ def test_a_killed_receiver_has_kept_every_instance_it_answered(child: Child) -> 
     senders = [threading.Thread(target=send, args=(number,)) for number in range(4)]
     for sender in senders:
         sender.start()
-    wait(lambda: len(answered) >= 50 and len({instance.split(".")[2] for instance in answered}) == len(senders))
+    until(lambda: len(answered) >= 50 and len({instance.split(".")[2] for instance in answered}) == len(senders))
     os.kill(child.process.pid, signal.SIGKILL)
     for sender in senders:
         sender.join()
@@ -110,11 +104,11 @@ def test_a_receiver_that_was_paused_in_the_middle_of_a_value_goes_on(child: Chil
     with Caller(child.port) as caller:
         caller.send(store_request(CT, "1.3.1"), control=0x03)
         caller.socket.sendall(struct.pack(">BxIIBB", 4, len(content) + 6, len(content) + 2, 1, 2) + content[:1000])
-        wait(lambda: caller.unread_bytes() == 0)
+        until(lambda: caller.unread_bytes() == 0)
         process.suspend()
-        wait(lambda: process.status() == psutil.STATUS_STOPPED)
+        until(lambda: process.status() == psutil.STATUS_STOPPED)
         caller.socket.sendall(content[1000:1500])
-        wait(lambda: caller.unread_bytes() == 500)
+        until(lambda: caller.unread_bytes() == 500)
         process.resume()
         caller.socket.sendall(content[1500:])
         assert status(caller.response()) == 0
@@ -143,7 +137,7 @@ def test_events_wait_in_order_while_the_parent_takes_none_and_no_event_is_lost()
     events = [CommitmentSaved(Path(f"{number}"), "") for number in numbers]
     sender = threading.Thread(target=lambda: [outbox.put(event) for event in events])
     sender.start()
-    wait(lambda: len(outbox._queue) == QUEUED_EVENTS)
+    until(lambda: len(outbox._queue) == QUEUED_EVENTS)
     assert sender.is_alive()
     received: list[Event] = []
     while len(received) < len(events):
@@ -192,7 +186,7 @@ def test_an_outbox_whose_parent_is_gone_lets_go_whoever_waits_for_room() -> None
     # The same event takes three bytes of a batch: the pipe holds many.
     sender = threading.Thread(target=lambda: [outbox.put(event) for _ in range(100_000)], daemon=True)
     sender.start()
-    wait(lambda: len(outbox._queue) == QUEUED_EVENTS)
+    until(lambda: len(outbox._queue) == QUEUED_EVENTS)
     parents.close()
     sender.join(60)
     assert not sender.is_alive()
@@ -222,8 +216,8 @@ def test_while_nobody_takes_events_a_caller_waits_and_the_receiver_stops_all_the
 
     caller = threading.Thread(target=call)
     caller.start()
-    wait(lambda: len(answered) > (100 + 300) / 3)
-    wait(lambda: stands_still(answered, for_s=3))
+    until(lambda: len(answered) > (100 + 300) / 3)
+    until(lambda: stands_still(answered, for_s=3))
     assert len(answered) < 2000
     assert len(events) == 100
     events.close()
@@ -248,7 +242,7 @@ def stands_still(answered: list[int], *, for_s: float) -> bool:
 def test_a_receiver_whose_accepting_thread_ends_ends_with_it(child: Child) -> None:
     store_and_release(child.port)
     child.process._listener.shutdown(socket.SHUT_RDWR)
-    wait(lambda: not child.process.is_alive())
+    until(lambda: not child.process.is_alive())
     assert child.process.ending().startswith("ended with exit status 1")
     assert child.process.fault().startswith("the receiver ended with exit status 1")
 
@@ -259,31 +253,31 @@ def test_a_suspended_receiver_is_a_fault_within_five_seconds_until_it_goes_on(ch
     os.kill(child.process.pid, signal.SIGSTOP)
     suspended_at = time.monotonic()
     try:
-        wait(lambda: bool(child.process.fault()))
+        until(lambda: bool(child.process.fault()))
         assert time.monotonic() - suspended_at < 5
         assert "suspended" in child.process.fault()
     finally:
         os.kill(child.process.pid, signal.SIGCONT)
-    wait(lambda: not child.process.fault())
+    until(lambda: not child.process.fault())
 
 
 def test_a_receiver_without_a_free_file_descriptor_is_a_fault_until_it_has_some(child: Child) -> None:
     store_and_release(child.port)
-    wait(lambda: len(child.events) == 3)
+    until(lambda: len(child.events) == 3)
     limits = resource.prlimit(child.process.pid, resource.RLIMIT_NOFILE)
     resource.prlimit(child.process.pid, resource.RLIMIT_NOFILE, (3, limits[1]))
     caller = threading.Thread(target=store_and_release, args=(child.port,))
     caller.start()
-    wait(lambda: os.strerror(errno.EMFILE) in child.process.fault())
+    until(lambda: os.strerror(errno.EMFILE) in child.process.fault())
     assert psutil.Process(child.process.pid).cpu_percent(0.5) < 50
     resource.prlimit(child.process.pid, resource.RLIMIT_NOFILE, limits)
     caller.join()
-    wait(lambda: not child.process.fault())
+    until(lambda: not child.process.fault())
     assert child.process.is_alive()
 
 
 def test_a_receiver_that_has_no_room_for_a_thread_goes_on_when_there_is_room(child: Child) -> None:
-    wait(lambda: child.process._pulse.age_s() > 0)
+    until(lambda: child.process._pulse.age_s() > 0)
     limits = resource.prlimit(child.process.pid, resource.RLIMIT_AS)
     enough_for_no_stack = psutil.Process(child.process.pid).memory_info().vms + (200 << 10)
     resource.prlimit(child.process.pid, resource.RLIMIT_AS, (enough_for_no_stack, limits[1]))
@@ -323,7 +317,7 @@ def test_a_receiver_ends_with_its_parent(tmp_path: Path) -> None:
         child = Path("/proc") / parent.stdout.readline().strip()
         assert child.exists()
         parent.kill()
-    wait(lambda: has_ended(child))
+    until(lambda: has_ended(child))
 
 
 def has_ended(process: Path) -> bool:
@@ -348,9 +342,9 @@ def test_nobody_beats_for_an_accepting_thread_that_has_ended(tmp_path: Path) -> 
     spool, commitments = Spool(tmp_path / "spool", Limits(0, 1 << 20)), CommitmentFiles(tmp_path / "commitments")
     receiver = Receiver(rules, spool, lambda _: None, commitments=commitments, listener=listener)
     receiver.start(pulse.beat)
-    wait(lambda: 0 < pulse.age_s() < 0.5)
+    until(lambda: 0 < pulse.age_s() < 0.5)
     listener.shutdown(socket.SHUT_RDWR)
-    wait(lambda: not receiver.is_alive())
-    wait(lambda: pulse.age_s() > 1.5)
+    until(lambda: not receiver.is_alive())
+    until(lambda: pulse.age_s() > 1.5)
     receiver.stop()
     pulse.close()

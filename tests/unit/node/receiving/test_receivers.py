@@ -4,8 +4,7 @@ import os
 import signal
 import socket
 import struct
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -14,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 from support.caller import CT, Caller, data_set, status, store_request
+from support.waiting import until
 
 from ainode.node.keeping.spool import Limits, Spool, spooled
 from ainode.node.receiving.events import AssociationEnded, AssociationOpened, Event, InstanceStored
@@ -46,7 +46,7 @@ class Site:
         """Yield a caller whose association is with one of the receivers: the other stands still meanwhile."""
         other = psutil.Process(self.receivers.pids[1 - number])
         other.suspend()
-        wait(lambda: other.status() == psutil.STATUS_STOPPED)
+        until(lambda: other.status() == psutil.STATUS_STOPPED)
         try:
             caller = Caller(self.port)
         finally:
@@ -61,17 +61,10 @@ class Site:
         return [event.ref.sop_instance_uid for event in self.events if isinstance(event, InstanceStored)]
 
 
-def wait(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
     site = Site(tmp_path)
-    wait(lambda: not site.receivers.fault())
+    until(lambda: not site.receivers.fault())
     yield site
     if not site.is_stopped:
         site.receivers.stop()
@@ -98,8 +91,8 @@ def test_callers_of_one_address_are_served_by_two_processes_and_both_are_counted
         assert [store(caller, f"1.3.{number}") for number, caller in enumerate(callers)] == [0, 0]
         assert store(callers[1], "1.3.0") == 0, "the same object over both"
         assert site.receivers.counts()[ACCEPTED] == 2
-    wait(lambda: site.receivers.counts()[ENDED] == 2)
-    wait(lambda: sum(isinstance(event, AssociationEnded) for event in site.events) == 2)
+    until(lambda: site.receivers.counts()[ENDED] == 2)
+    until(lambda: sum(isinstance(event, AssociationEnded) for event in site.events) == 2)
     assert sorted(site.told()) == ["1.3.0", "1.3.0", "1.3.1"]
     assert len(site.spool.unindexed()) == 3
     assert {path.name for path in site.spool.root.glob("tmp*")} == {"tmp", "tmp-1"}
@@ -110,7 +103,7 @@ def test_what_a_killed_receiver_answered_is_there_and_the_other_goes_on(site: Si
     with site.caller_of(killed) as lost, site.caller_of(1 - killed) as other:
         assert (store(lost, "1.3.0"), store(other, "1.3.1")) == (0, 0)
         os.kill(site.receivers.pids[killed], signal.SIGKILL)
-        wait(site.receivers.watch)
+        until(site.receivers.watch)
         assert "killed by signal 9" in site.receivers.fault()
         assert site.receivers.is_alive()
         assert store(other, "1.3.2") == 0
@@ -124,10 +117,10 @@ def test_what_a_killed_receiver_answered_is_there_and_the_other_goes_on(site: Si
 def test_the_next_program_goes_on_with_those_that_run_and_starts_the_others(site: Site) -> None:
     with site.caller_of(0) as lost, site.caller_of(1) as other:
         assert (store(lost, "1.3.0"), store(other, "1.3.1")) == (0, 0)
-        wait(lambda: sorted(site.told()) == ["1.3.0", "1.3.1"])
+        until(lambda: sorted(site.told()) == ["1.3.0", "1.3.1"])
         first, survivor = site.receivers.pids
         os.kill(first, signal.SIGKILL)
-        wait(site.receivers.watch)
+        until(site.receivers.watch)
         site.receivers.detach().offer()
         handover = taken()
         assert handover
@@ -138,21 +131,21 @@ def test_the_next_program_goes_on_with_those_that_run_and_starts_the_others(site
         site.events.clear()
         site.earlier, site.receivers = site.receivers, Receivers(site.settings, handover=of_another_program(handover))
         site.receivers.start(site.events.append)
-        wait(lambda: not site.receivers.watch() and len(site.receivers.pids) == 2)
+        until(lambda: not site.receivers.watch() and len(site.receivers.pids) == 2)
         assert site.receivers.pids[0] != first
         assert site.receivers.pids[1] == survivor
         assert AssociationOpened in map(type, site.events)
-        wait(lambda: not site.receivers.fault())
+        until(lambda: not site.receivers.fault())
         assert store(other, "1.3.2") == 0
         with site.caller_of(0) as caller:
             assert store(caller, "1.3.3") == 0
-        wait(lambda: sorted(site.told()) == ["1.3.2", "1.3.3"])
+        until(lambda: sorted(site.told()) == ["1.3.2", "1.3.3"])
 
 
 def test_a_receiver_that_stops_leaves_the_socket_and_its_callers_to_the_other(site: Site) -> None:
     first, _ = site.receivers._processes
     first.ask_to_stop(0.0)
-    wait(lambda: not first.is_alive())
+    until(lambda: not first.is_alive())
     with Caller(site.port) as caller:
         assert store(caller, "1.3.0") == 0
 
@@ -161,16 +154,16 @@ def test_a_receiver_that_stored_nothing_is_replaced_while_the_other_goes_on(site
     with site.caller_of(1) as other:
         first, second = site.receivers.pids
         os.kill(first, signal.SIGKILL)
-        wait(lambda: not site.receivers.watch() and bool(site.receivers.missing()))
+        until(lambda: not site.receivers.watch() and bool(site.receivers.missing()))
         assert site.receivers.pids == (second,)
         assert not site.receivers.fault()
         assert store(other, "1.3.0") == 0
-        wait(lambda: not site.receivers.watch() and len(site.receivers.pids) == 2)
+        until(lambda: not site.receivers.watch() and len(site.receivers.pids) == 2)
         assert site.receivers.pids[0] != first
         assert not site.receivers.missing()
         with site.caller_of(0) as caller:
             assert store(caller, "1.3.1") == 0
-    wait(lambda: sorted(site.told()) == ["1.3.0", "1.3.1"])
+    until(lambda: sorted(site.told()) == ["1.3.0", "1.3.1"])
 
 
 def test_a_receiver_that_ends_at_each_start_is_started_after_pauses_that_grow(
@@ -182,17 +175,17 @@ def test_a_receiver_that_ends_at_each_start_is_started_after_pauses_that_grow(
     site = Site(tmp_path)
     try:
         for times in ("", ", 2 times in a row"):
-            wait(lambda: not site.receivers.watch() and bool(site.receivers.missing()))
+            until(lambda: not site.receivers.watch() and bool(site.receivers.missing()))
             (sentence,) = site.receivers.missing()
             assert sentence.startswith("receiver 2 of 2 ended with exit status 1 (its last lines in the log say why)")
             assert f"{times}; another starts in" in sentence
-            wait(lambda: not site.receivers.watch() and not site.receivers.missing())
+            until(lambda: not site.receivers.watch() and not site.receivers.missing())
         ends_s = [record.created for record in caplog.records if record.__dict__.get("action") == "receiver_ended"]
         assert ends_s[1] - ends_s[0] >= 1.0
         with Caller(site.port) as caller:
             assert store(caller, "1.3.0") == 0
         obstacle.unlink()
-        wait(lambda: not site.receivers.watch() and len(site.receivers.pids) == 2 and not site.receivers.fault())
+        until(lambda: not site.receivers.watch() and len(site.receivers.pids) == 2 and not site.receivers.fault())
     finally:
         site.receivers.stop()
 
@@ -202,10 +195,10 @@ def test_a_stop_refuses_callers_and_lets_the_associations_of_both_go_on(site: Si
         assert (store(first, "1.3.0"), store(second, "1.3.1")) == (0, 0)
         # In the middle of a message: between two, a busy machine lets them rest for as long as ends an association.
         rests = begin_to_store(first, "1.3.2"), begin_to_store(second, "1.3.3")
-        wait(lambda: first.unread_bytes() == second.unread_bytes() == 0)
+        until(lambda: first.unread_bytes() == second.unread_bytes() == 0)
         ending = pool.submit(site.receivers.stop, 300.0)
         site.is_stopped = True
-        wait(lambda: is_refused(site.port))
+        until(lambda: is_refused(site.port))
         for caller, rest in zip((first, second), rests, strict=True):
             caller.socket.sendall(rest)
         assert [(status(caller.response()), caller.pdu()[0]) for caller in (first, second)] == [(0, RELEASED)] * 2
