@@ -11,7 +11,6 @@ import socket
 import ssl
 import struct
 import termios
-import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from ainode.node.disk import write_durably
 from ainode.node.domain.pauses import back_off_s
 from ainode.node.errors import ConfigError
 from ainode.node.settings import Settings
+from ainode.node.threads import WakeableThread
 
 _log = logging.getLogger(__name__)
 _POLL_S: Final = 1.0
@@ -40,38 +40,22 @@ class _Position:
     offset: int = 0
 
 
-class Forwarder:
-    """A thread that sends what the trail has and a collector lacks; a collector that is away costs nothing else."""
+class Forwarder(WakeableThread):
+    """A thread that sends what the trail has and a collector lacks; a collector that is away costs nothing else.
+
+    A stop sends what the trail has if the collector is connected; the next start sends what is left.
+    """
 
     def __init__(self, settings: Settings, worker: str = "") -> None:
         """Start no thread yet; of the trail of the node, or of a worker.
 
         Raises: ConfigError if a certificate of `[audit]` is missing, or is not what it should be.
         """
+        super().__init__("audit forwarder", stop_s=_STOP_S)
         self._host, self._port = settings.audit.syslog_host, settings.audit.syslog_port
         self._table, self._folder = settings.audit, Trail.of(settings, worker).folder
         self._path, self._failures = self._folder / "forwarded", 0
         tls.collecting(self._table)
-        self._news, self._stopping = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._run, name="audit forwarder", daemon=True)
-
-    def start(self) -> None:
-        """Begin where the last process ended."""
-        self._thread.start()
-
-    def is_alive(self) -> bool:
-        """Return whether the thread runs."""
-        return self._thread.is_alive()
-
-    def wake(self) -> None:
-        """Tell that the trail has more."""
-        self._news.set()
-
-    def stop(self) -> None:
-        """Send what the trail has if the collector is connected; the next start sends what is left."""
-        self._stopping.set()
-        self._news.set()
-        self._thread.join(_STOP_S)
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -106,13 +90,13 @@ class Forwarder:
         position = proven = unproven = self._delivered()
         since_s = time.monotonic()
         while not self._stopping.is_set():
-            self._news.clear()
+            self._woken.clear()
             position = self._send(connection, position)
             if unproven == proven:
                 unproven, since_s = position, time.monotonic()
             elif time.monotonic() - since_s >= _PROOF_S and _is_taken(connection):
                 proven = self._note_delivered(unproven)
-            self._news.wait(_POLL_S)
+            self._woken.wait(_POLL_S)
             _refuse_closed(connection)
         self._send(connection, position)
         deadline_s = time.monotonic() + _POLL_S

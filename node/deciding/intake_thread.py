@@ -18,6 +18,7 @@ from ainode.node.deciding.leftovers import Recovery
 from ainode.node.domain.pauses import back_off_s
 from ainode.node.receiving.event_queue import EventQueue
 from ainode.node.receiving.events import CommitmentSaved
+from ainode.node.threads import NodeThread
 
 log = logging.getLogger(__name__)
 _BATCH = 1024
@@ -64,29 +65,20 @@ class Duties:
     now: Callable[[], datetime]
 
 
-class IntakeThread:
+class IntakeThread(NodeThread):
     """Takes events from a queue, gives them to the intake, and looks at the clock in between.
 
     A fault ends a step and not the thread: the step is repeated, and no further event is taken meanwhile.
     """
 
     def __init__(self, events: EventQueue[IntakeEvent], intake: Intake, duties: Duties) -> None:
+        super().__init__("intake")
         self._events, self._intake, self._duties = events, intake, duties
         self._commitments: deque[CommitmentSaved] = deque()
         self._is_recovered = False
         self._looked_at: datetime | None = None
         self._swept_at: datetime | None = None
         self._failures = 0
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="intake", daemon=True)
-
-    def start(self) -> None:
-        """Start the thread, which first takes up what a crash left."""
-        self._thread.start()
-
-    def is_alive(self) -> bool:
-        """Whether the thread runs."""
-        return self._thread.is_alive()
 
     def fault(self) -> str:
         """Return why studies are not taken up, '' if they are."""
@@ -101,7 +93,7 @@ class IntakeThread:
         """Let the thread finish its batch and end."""
         self._stopping.set()
         self._events.wake()
-        self._thread.join()
+        super().stop()
 
     def _run(self) -> None:
         # What was answered is on disk: indexing must not slow down the sender of the next instance. A node that was

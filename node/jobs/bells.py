@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import sqlalchemy as sa
 
 from ainode.node.keeping.database import connection_arguments
+from ainode.node.threads import NodeThread
 
 if TYPE_CHECKING:
     import psycopg
@@ -50,26 +51,20 @@ class NoBell:
         """Do nothing."""
 
 
-class PostgresBell:
+class PostgresBell(NodeThread):
     """A thread that hears what other processes ring, and a connection that rings in them."""
 
     def __init__(self, url: str, on_ring: Callable[[str | None], None]) -> None:
         """Keep the arguments; `on_ring` gets the name of a queue, None where bells may have been missed."""
+        super().__init__("queue bells", stop_s=_STOP_S)
         self._url, self._on_ring = url, on_ring
         self._sender: psycopg.Connection[tuple[object, ...]] | None = None
         self._own_backend = 0
         self._lock = threading.Lock()
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="queue bells", daemon=True)
-
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
 
     def stop(self) -> None:
         """End the thread and the connections."""
-        self._stopping.set()
-        self._thread.join(_STOP_S)
+        super().stop()
         with self._lock:
             self._forget_sender()
 

@@ -21,6 +21,7 @@ from ainode.node.errors import DatabaseUnavailable
 from ainode.node.keeping.database import chunks
 from ainode.node.keeping.lease import Lease, SoleLease
 from ainode.node.keeping.tasks import Task, Tasks, Waiting
+from ainode.node.threads import WakeableThread
 
 log = logging.getLogger(__name__)
 # What another process wrote into the ledger, such as `ainode retry`, is seen after this time.
@@ -82,7 +83,7 @@ class Bystander:
         return ""
 
 
-class Dispatcher:
+class Dispatcher(WakeableThread):
     """A thread that looks at the ledger when a task falls due and every two seconds, and at a job when it is woken.
 
     A look at all of a thousand jobs takes as long as a reading of some; what ends or begins concerns one job.
@@ -97,6 +98,7 @@ class Dispatcher:
         conditions: Conditions,
     ) -> None:
         """Keep the arguments; `sweep` returns name and turn of the tasks that a workflow works at."""
+        super().__init__("dispatcher")
         self._tasks, self._start_workflow, self._sweep, self._now = tasks, start_workflow, sweep, now
         self._conditions = conditions
         self._turns: dict[str, int] = {}
@@ -109,22 +111,6 @@ class Dispatcher:
         self._is_all_changed = True
         self._next_look_s = 0.0
         self._lock = threading.Lock()
-        self._woken, self._stopping = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._run, name="dispatcher", daemon=True)
-
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End after the look that runs."""
-        self._stopping.set()
-        self._woken.set()
-        self._thread.join()
-
-    def is_alive(self) -> bool:
-        """Return whether the thread runs."""
-        return self._thread.is_alive()
 
     def fault(self) -> str:
         """Return why no work begins, '' if work begins."""
@@ -140,7 +126,7 @@ class Dispatcher:
                 self._changed[job] = None
             else:
                 self._is_all_changed = True
-        self._woken.set()
+        super().wake()
 
     def ended(self, task: Task) -> None:
         """Note that the workflow of a task has ended, and look at once what is next."""

@@ -16,31 +16,28 @@ from ainode.node.errors import DatabaseUnavailable
 from ainode.node.jobs import engine
 from ainode.node.keeping.executors import Executors
 from ainode.node.settings import WorkersTable
+from ainode.node.threads import NodeThread
 
 log = logging.getLogger(__name__)
 _STOP_S: Final = 2.0
 
 
-class Presence:
+class Presence(NodeThread):
     """A thread that lets others know that this process lives, for as long as others believe it."""
 
     def __init__(
         self, executor: str, executors: Executors, limits: WorkersTable, end_abandoned: Callable[[], int]
     ) -> None:
         """Start no thread yet; `end_abandoned` ends what the engine believes this process works at, and it does not."""
+        super().__init__("presence", stop_s=_STOP_S)
         self._executor, self._executors, self._limits = executor, executors, limits
         self._end_abandoned = end_abandoned
         self._steady_since_s = time.monotonic()
-        self._lost, self._stopping, self._retired = threading.Event(), threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._run, name="presence", daemon=True)
-
-    def start(self) -> None:
-        """Start the thread; the durable engine runs."""
-        self._thread.start()
+        self._lost, self._retired = threading.Event(), threading.Event()
 
     def is_alive(self) -> bool:
         """Return whether the thread runs, or has ended because others took the process for dead."""
-        return self._thread.is_alive() or self._lost.is_set()
+        return super().is_alive() or self._lost.is_set()
 
     def is_lost(self) -> bool:
         """Return whether others took the process for dead: whatever it does is in vain."""
@@ -52,9 +49,7 @@ class Presence:
 
     def stop(self) -> None:
         """Leave: others may do at once what is unfinished."""
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join(_STOP_S)
+        super().stop()
         with suppress(DatabaseUnavailable):  # then others find out by the missing beats
             self._executors.leave(self._executor)
 

@@ -1,7 +1,6 @@
 """Tells people: a thread that looks for news, and one for each subscription, so that a dead one delays no other."""
 
 import logging
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -22,6 +21,7 @@ from ainode.node.keeping.notices import Notice, Notices
 from ainode.node.notifying import drop, sending
 from ainode.node.notifying.watch import Watch
 from ainode.node.settings import DeliveryTable, Settings, Subscription
+from ainode.node.threads import NodeThread, WakeableThread
 
 log = logging.getLogger(__name__)
 # What another process kept, such as an alert, is seen after this time.
@@ -32,7 +32,7 @@ _AT_ONCE: Final = 16
 _AWAY: Final = (DatabaseUnavailable, SQLAlchemyError, OSError, MemoryError)
 
 
-class Notifier:
+class Notifier(NodeThread):
     """Keeps what is news and sends what is kept."""
 
     def __init__(
@@ -44,16 +44,15 @@ class Notifier:
         may_leave: Callable[[], None] = lambda: None,
     ) -> None:
         """Start no thread yet; `record` writes into the audit trail, `may_leave` is asked before each notice leaves."""
+        super().__init__("notifier", stop_s=_STOP_S)
         self._watch, self._now = Watch(settings, engine), now
         lane = partial(_Lane, notices=Notices(engine), retries=settings.delivery, now=now, record=record)
         self._lanes = [lane(each, may_leave=may_leave) for each in settings.subscriptions]
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="notifier", daemon=True)
 
     def start(self) -> None:
         """Start the threads; without a subscription there are none."""
         if self._lanes:
-            self._thread.start()
+            super().start()
             for lane in self._lanes:
                 lane.start()
 
@@ -64,15 +63,14 @@ class Notifier:
 
     def is_alive(self) -> bool:
         """Return whether every thread runs."""
-        return not self._lanes or (self._thread.is_alive() and all(lane.is_alive() for lane in self._lanes))
+        return not self._lanes or (super().is_alive() and all(lane.is_alive() for lane in self._lanes))
 
     def stop(self) -> None:
         """Send no more; the next start sends what waits."""
         self._stopping.set()
-        if self._lanes:
-            for lane in self._lanes:
-                lane.stop()
-            self._thread.join(_STOP_S)
+        for lane in self._lanes:
+            lane.stop()
+        super().stop()
 
     def _run(self) -> None:
         while not self._stopping.wait(_LOOK_S):
@@ -80,7 +78,7 @@ class Notifier:
                 attempt(lambda: self._watch.look(self._now()), _log_fault)
 
 
-class _Lane:
+class _Lane(WakeableThread):
     """The thread of one subscription."""
 
     def __init__(
@@ -92,28 +90,9 @@ class _Lane:
         record: Callable[[Message], None],
         may_leave: Callable[[], None],
     ) -> None:
+        super().__init__(f"notices {subscription.name}", stop_s=_STOP_S)
         self._record, self._may_leave = record, may_leave
         self._subscription, self._notices, self._retries, self._now = subscription, notices, retries, now
-        self._woken, self._stopping = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"notices {subscription.name}", daemon=True)
-
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
-
-    def wake(self) -> None:
-        """Look at once."""
-        self._woken.set()
-
-    def is_alive(self) -> bool:
-        """Return whether the thread runs."""
-        return self._thread.is_alive()
-
-    def stop(self) -> None:
-        """End after the attempt that runs, which ends by itself or with the process."""
-        self._stopping.set()
-        self._woken.set()
-        self._thread.join(_STOP_S)
 
     def _run(self) -> None:
         if self._subscription.to == "folder":

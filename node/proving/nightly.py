@@ -2,7 +2,6 @@
 
 import json
 import logging
-import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -22,6 +21,7 @@ from ainode.node.proving.self_test_process import SelfTestQuestion
 from ainode.node.reading.channel import NotAnAnswer
 from ainode.node.reading.child import Child
 from ainode.node.settings import Settings
+from ainode.node.threads import NodeThread
 
 log = logging.getLogger(__name__)
 KIND: Final = "self_test"
@@ -49,34 +49,32 @@ def next_time(now: datetime, clock: str, zone: tzinfo | None) -> datetime:
     return moment
 
 
-class Nightly:
+class Nightly(NodeThread):
     """Tests each route of [self_test] once a night."""
 
     def __init__(
         self, settings: Settings, engine: sa.Engine, now: Callable[[], datetime], wake_notifier: Callable[[], None]
     ) -> None:
         """Start no thread yet."""
+        super().__init__("self-tests", stop_s=_STOP_S)
         self._settings, self._engine, self._now, self._wake_notifier = settings, engine, now, wake_notifier
-        self._stopping = threading.Event()
         self._child: Child | None = None
-        self._thread = threading.Thread(target=self._run, name="self-tests", daemon=True)
 
     def start(self) -> None:
         """Start the thread; without a route to test there is none."""
         if self._settings.self_test.routes:
-            self._thread.start()
+            super().start()
 
     def is_alive(self) -> bool:
         """Return whether the thread runs, or has nothing to do."""
-        return not self._settings.self_test.routes or self._thread.is_alive()
+        return not self._settings.self_test.routes or super().is_alive()
 
     def stop(self) -> None:
         """End; a test that runs is broken off, and says nothing."""
         self._stopping.set()
         if child := self._child:
             child.end()
-        if self._thread.is_alive():
-            self._thread.join(_STOP_S)
+        super().stop()
 
     def _run(self) -> None:
         table, name = self._settings.self_test, self._settings.node.time_zone

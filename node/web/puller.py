@@ -5,7 +5,6 @@ The announcements hold the studies that wait for a pull, so a restart continues 
 
 import contextlib
 import logging
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
@@ -33,6 +32,7 @@ from ainode.node.keeping.announcements import Announcement, Announcements, Fetch
 from ainode.node.keeping.catalog import Catalog, StoredInstance
 from ainode.node.keeping.ledger import Ledger
 from ainode.node.settings import DeliveryTable, Peer
+from ainode.node.threads import WakeableThread
 from ainode.node.web.doorway import Doorway, Visit
 
 log = logging.getLogger(__name__)
@@ -54,44 +54,25 @@ class PullerDependencies:
     """attempts and waits, the same as for a delivery"""
 
 
-class Puller:
+class Puller(WakeableThread):
     """The thread that pulls studies from one archive, one study at a time."""
 
     def __init__(self, link: WebLink, dependencies: PullerDependencies) -> None:
+        super().__init__(f"pull {link.peer.name}")
         self._link, self._node = link, dependencies
-        self._wake, self._stopping = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"pull {link.peer.name}", daemon=True)
 
     @property
     def peer(self) -> Peer:
         """Return the archive's peer."""
         return self._link.peer
 
-    def start(self) -> None:
-        """Start the thread, which continues the pulls that wait."""
-        self._thread.start()
-
-    def wake(self) -> None:
-        """Look for waiting announcements at once."""
-        self._wake.set()
-
-    def is_alive(self) -> bool:
-        """Return whether the thread still runs."""
-        return self._thread.is_alive()
-
-    def stop(self) -> None:
-        """End after the file that is being pulled."""
-        self._stopping.set()
-        self._wake.set()
-        self._thread.join()
-
     def _run(self) -> None:
         while not self._stopping.is_set():
-            self._wake.clear()
+            self._woken.clear()
             for announcement in self._node.announcements.waiting(self.peer.name):
                 if announcement.due_at <= datetime.now(UTC) and not self._stopping.is_set():
                     self._try_pull(announcement)
-            self._wake.wait(_POLL_S)
+            self._woken.wait(_POLL_S)
 
     def _try_pull(self, announcement: Announcement) -> None:
         """Pull one study; record a failure with its reason, and with the time of the next attempt if any is left."""

@@ -5,7 +5,6 @@ reported meanwhile is found by a search.
 """
 
 import logging
-import threading
 from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -17,6 +16,7 @@ from ainode.node.deciding.faults import attempt, reason_of
 from ainode.node.domain.pauses import back_off_s
 from ainode.node.errors import DatabaseUnavailable, NodeError
 from ainode.node.settings import WorklistTable
+from ainode.node.threads import NodeThread
 from ainode.node.workitems.parts import Parts, words_of
 from ainode.node.workitems.performer import Performer
 
@@ -29,27 +29,13 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
 _LOOK_S, _STOP_S = 0.5, 10.0
 
 
-class Listener:
-    """Hears of new items and of requests of cancellation."""
+class Listener(NodeThread):
+    """Hears of new items and of requests of cancellation; the subscription outlives a stop."""
 
     def __init__(self, link: WebLink, table: WorklistTable, parts: Parts, performer: Performer) -> None:
+        super().__init__(f"events {link.peer.name}", stop_s=_STOP_S)
         self._link, self._table, self._parts, self._performer = link, table, parts, performer
-        self._stopping = threading.Event()
         self._failures = 0
-        self._thread = threading.Thread(target=self._run, name=f"events {link.peer.name}", daemon=True)
-
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
-
-    def is_alive(self) -> bool:
-        """Return whether the thread runs."""
-        return self._thread.is_alive()
-
-    def stop(self) -> None:
-        """Close the channel; the subscription stays for the next start."""
-        self._stopping.set()
-        self._thread.join(_STOP_S)
 
     def _run(self) -> None:
         while not self._stopping.is_set():

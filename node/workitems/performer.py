@@ -20,6 +20,7 @@ from ainode.node.domain.pauses import back_off_s
 from ainode.node.errors import ArchiveRefused, NodeError
 from ainode.node.keeping.workitems import KeptWorkitem, WorkitemState
 from ainode.node.settings import WorklistTable
+from ainode.node.threads import WakeableThread
 from ainode.node.workitems.claiming import Claiming
 from ainode.node.workitems.ending import Ending
 from ainode.node.workitems.following import Following
@@ -40,10 +41,11 @@ _MOST_LOOKED_AT: Final = 100
 _MOST_FAULTS: Final = 3
 
 
-class Performer:
+class Performer(WakeableThread):
     """Performs the workitems of one worklist; `look` is one round."""
 
     def __init__(self, link: WebLink, table: WorklistTable, parts: Parts) -> None:
+        super().__init__(f"worklist {link.peer.name}", stop_s=_STOP_S)
         worklist = Worklist(link, table, parts.settings.node.ae_title, {})
         self._worklist, self._parts = worklist, parts
         self._claiming, self._following = Claiming(worklist, parts), Following(worklist, parts)
@@ -54,31 +56,11 @@ class Performer:
         self._search_at: datetime | None = None
         self._failed_searches, self._is_away = 0, False
         self._is_search_wanted = threading.Event()
-        self._woken, self._stopping = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"worklist {link.peer.name}", daemon=True)
-
-    def start(self) -> None:
-        """Start the thread, which goes on with what a kill left."""
-        self._thread.start()
-
-    def is_alive(self) -> bool:
-        """Return whether the thread runs."""
-        return self._thread.is_alive()
-
-    def stop(self) -> None:
-        """End after the request that is under way."""
-        self._stopping.set()
-        self._woken.set()
-        self._thread.join(_STOP_S)
 
     def search_soon(self) -> None:
         """Search at once: the worklist reported something."""
         self._is_search_wanted.set()
-        self._woken.set()
-
-    def wake(self) -> None:
-        """Look at the open items at once."""
-        self._woken.set()
+        self.wake()
 
     def _run(self) -> None:
         while not self._stopping.is_set():
