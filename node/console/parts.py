@@ -1,11 +1,14 @@
-"""The parts of the node that the pages use."""
+"""The parts of the node that the pages use, and the parts of their addresses."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import sqlalchemy as sa
+from fastapi import Path
 
 from ainode.node.console.rendering.client import Rendering
+from ainode.node.domain import UID_PATTERN
 from ainode.node.keeping.announcements import Announcements
 from ainode.node.keeping.catalog import Catalog
 from ainode.node.keeping.ledger import Ledger
@@ -14,6 +17,10 @@ from ainode.node.reading.readers import Readers
 from ainode.node.receiving.receptions import Receptions
 from ainode.node.settings import Settings
 from ainode.node.web.api import Dependencies
+
+StudyUid = Annotated[str, Path(pattern=rf"^{UID_PATTERN}$")]
+InstanceUid = Annotated[str, Path(pattern=rf"^{UID_PATTERN}$")]
+JobId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
 
 
 @dataclass(frozen=True, slots=True)

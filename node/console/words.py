@@ -1,10 +1,10 @@
 """The page that says what the words of the pages mean: states, verdicts, documents, figures."""
 
-from typing import Annotated, Final
+from typing import Final
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 
-from ainode.node.console.entry.access import Role, Visit, of
+from ainode.node.console.entry.access import Viewer
 from ainode.node.console.pages import render
 from ainode.node.console.parts import Parts
 
@@ -114,7 +114,7 @@ def router(_: Parts) -> APIRouter:
     routes = APIRouter()
 
     @routes.get("/words")
-    def words(request: Request, _: Annotated[Visit, Depends(of(Role.VIEWER))]) -> Response:
+    def words(request: Request, _: Viewer) -> Response:
         """Return the page."""
         return render(request, "words.html", words=WORDS)
 

@@ -3,20 +3,24 @@
 import hmac
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Annotated, Final
 from urllib.parse import quote
 
-from fastapi import HTTPException, Request
+from fastapi import Depends, HTTPException, Request
 
 from ainode.node.audit.messages import Message, Participant
 from ainode.node.keeping.people import Role
 
 __all__ = [
     "SAFE_METHODS",
+    "Administrator",
     "LoginNeeded",
     "NoteAction",
+    "Operator",
+    "Reader",
     "Role",
     "RoleCheck",
+    "Viewer",
     "Visit",
     "VisitOf",
     "of",
@@ -91,6 +95,12 @@ class RoleCheck:
 def of(role: Role) -> RoleCheck:
     """Return the dependency of a page."""
     return RoleCheck(role)
+
+
+Viewer = Annotated[Visit, Depends(of(Role.VIEWER))]
+Reader = Annotated[Visit, Depends(of(Role.READER))]
+Operator = Annotated[Visit, Depends(of(Role.OPERATOR))]
+Administrator = Annotated[Visit, Depends(of(Role.ADMINISTRATOR))]
 
 
 def with_files(role: Role) -> RoleCheck:

@@ -6,21 +6,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
-from fastapi import Depends, Form, HTTPException, Path, Response
+from fastapi import Depends, Form, HTTPException, Response
 from fastapi.responses import RedirectResponse
 
 from ainode.node.audit.messages import accessed, study_subject
 from ainode.node.console.answers import headline
-from ainode.node.console.entry.access import Role, Visit, of
+from ainode.node.console.entry.access import Reader, Visit
 from ainode.node.console.judgements.addenda import Addenda
-from ainode.node.console.parts import Parts
-from ainode.node.domain import UID, UID_PATTERN, Code, Correction, JobState, Judgement, Opinion, Presence
+from ainode.node.console.parts import JobId, Parts, StudyUid
+from ainode.node.domain import UID, Code, Correction, JobState, Judgement, Opinion, Presence
 from ainode.node.keeping.judgements import AddendumState, Judgements, KeptJudgement
 from ainode.node.keeping.records import Job, PastJob
 
-StudyUid = Annotated[str, Path(pattern=rf"^{UID_PATTERN}$")]
-JobId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
-Reader = Annotated[Visit, Depends(of(Role.READER))]
 OPINIONS: Final[Mapping[str, tuple[str, str]]] = {
     Opinion.ACCEPT: ("accepted", "good"),
     Opinion.CHANGE: ("changed", "warn"),

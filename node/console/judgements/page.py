@@ -12,7 +12,7 @@ from ainode.node.audit.messages import Subject, exported, study_subject, table_s
 from ainode.node.console.assistant.client import Assistant
 from ainode.node.console.csv_rows import csv_blocks
 from ainode.node.console.days import day, midnight, today_of, zone_of
-from ainode.node.console.entry.access import Role, Visit, of
+from ainode.node.console.entry.access import Reader, Visit
 from ainode.node.console.judgements.addenda import Addenda
 from ainode.node.console.judgements.judging import OPINIONS, Judging, reason_words
 from ainode.node.console.pages import render
@@ -22,7 +22,6 @@ from ainode.node.keeping.agreement import agreements
 from ainode.node.keeping.intervals import wilson
 from ainode.node.keeping.judgements import Filter, Judgements, KeptJudgement
 
-Reader = Annotated[Visit, Depends(of(Role.READER))]
 _PAGE: Final = 50
 _A_DAY: Final = timedelta(days=1)
 _COLUMNS: Final = (

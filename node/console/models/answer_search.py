@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, Field
 from ainode.node.audit.messages import exported, table_subject
 from ainode.node.console.csv_rows import csv_blocks
 from ainode.node.console.days import day, midnight, zone_of
-from ainode.node.console.models.page import Visit
+from ainode.node.console.entry.access import Viewer
 from ainode.node.console.pages import render
 from ainode.node.console.parts import Parts
 from ainode.node.keeping.answer_search import REFUSED, UNDECIDED, Answer, AnswerFilter, AnswerSearch
@@ -111,7 +111,7 @@ def router(parts: Parts) -> APIRouter:
     zone = zone_of(parts.settings)
 
     @routes.get("/answers")
-    def answers(request: Request, _: Visit, question: Annotated[Question, Query()]) -> Response:
+    def answers(request: Request, _: Viewer, question: Annotated[Question, Query()]) -> Response:
         """Return a page of the answers; htmx gets the part that a condition changes."""
         offset = (question.page - 1) * _PAGE
         rows, count = search.page(question.answer_filter(zone), offset=offset, limit=_PAGE)
@@ -131,7 +131,7 @@ def router(parts: Parts) -> APIRouter:
         )
 
     @routes.get("/answers.csv")
-    def table(request: Request, visit: Visit, question: Annotated[Question, Query()]) -> Response:
+    def table(request: Request, visit: Viewer, question: Annotated[Question, Query()]) -> Response:
         """Return every answer of the search as CSV, without any patient attribute."""
         parts.web.record(exported(visit.person, visit.address, table_subject(request.url.path)))
         lines = csv_blocks(_COLUMNS, _cells(search.every(question.answer_filter(zone))))

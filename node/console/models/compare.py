@@ -8,10 +8,10 @@ from fastapi import APIRouter, Query, Request, Response
 from markupsafe import Markup
 
 from ainode.node.console.days import days, last_days, today_of, zone_of
+from ainode.node.console.entry.access import Viewer
 from ainode.node.console.figures import charts
 from ainode.node.console.figures.charts import Axis
 from ainode.node.console.figures.distribution import bin_edges, shares
-from ainode.node.console.models.page import Visit
 from ainode.node.console.pages import render
 from ainode.node.console.parts import Parts
 from ainode.node.keeping.answer_search import REFUSED, UNDECIDED
@@ -70,7 +70,7 @@ def router(parts: Parts) -> APIRouter:
 
     @routes.get("/compare")
     def compare(  # one parameter for each field of the address
-        request: Request, _: Visit, first: _Route = "", second: _Route = "", since: _Day = "", until: _Day = ""
+        request: Request, _: Viewer, first: _Route = "", second: _Route = "", since: _Day = "", until: _Day = ""
     ) -> Response:
         """Return the comparison of two routes."""
         period = days(since, until, last_days(_DAYS, today_of(zone)))

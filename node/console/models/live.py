@@ -6,10 +6,11 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from ainode.node.console.days import Days, days, last_days, midnight, today_of, zone_of
+from ainode.node.console.entry.access import Viewer
 from ainode.node.console.judgements.page import share
 from ainode.node.console.models import live_figures
 from ainode.node.console.models.drift import drift
-from ainode.node.console.models.page import RECENT_DAYS, Models, Name, Visit
+from ainode.node.console.models.page import RECENT_DAYS, Models, Name
 from ainode.node.console.pages import render
 from ainode.node.console.parts import Parts
 from ainode.node.jobs import memory
@@ -58,7 +59,7 @@ def router(parts: Parts) -> APIRouter:
         return tuple(item for item in figures if item.month <= f"{until:%Y-%m}")
 
     @routes.get("/models/{name}/live")
-    def live(request: Request, name: Name, _: Visit, question: Annotated[Question, Depends()]) -> Response:
+    def live(request: Request, name: Name, _: Viewer, question: Annotated[Question, Depends()]) -> Response:
         """Return the figures of a period; what up to 50,000 answers took goes back to the system."""
         try:
             return figures_page(request, name, question)

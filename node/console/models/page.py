@@ -6,10 +6,10 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends, HTTPException, Path, Request, Response
+from fastapi import APIRouter, HTTPException, Path, Request, Response
 
 from ainode.node.console.days import Days, last_days, midnight, today_of, zone_of
-from ainode.node.console.entry import access
+from ainode.node.console.entry.access import Viewer
 from ainode.node.console.judgements.page import share
 from ainode.node.console.models.evaluation_figures import EvaluationFigures, evaluation_figures
 from ainode.node.console.models.measures import TestFigure, figure_of
@@ -29,7 +29,6 @@ STATUS: Final = {"demonstration": "warn", "research": "sent", "site": "plain"}
 """how far weights may be trusted, and the color of the badge"""
 # A count in the pattern itself would take 19 MB: one copy of all letters of Unicode for each place.
 Name = Annotated[str, Path(pattern=r"^[\w.-]+$", max_length=200)]
-Visit = Annotated[access.Visit, Depends(access.of(access.Role.VIEWER))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,14 +227,14 @@ def router(parts: Parts) -> APIRouter:
     zone = zone_of(parts.settings)
 
     @routes.get("/models")
-    def overview(request: Request, _: Visit) -> Response:
+    def overview(request: Request, _: Viewer) -> Response:
         entries, problem = models.weights()
         recent = last_days(RECENT_DAYS, today_of(zone))
         rows = models.overview(entries, recent)
         return render(request, "models.html", models=rows, problem=problem, recent=recent, colors=STATUS)
 
     @routes.get("/models/{name}")
-    def model(request: Request, name: Name, _: Visit) -> Response:
+    def model(request: Request, name: Name, _: Viewer) -> Response:
         entries, problem = models.weights()
         own = [entry for entry in entries if entry.model == name]
         model_card = models.card(name)

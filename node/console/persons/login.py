@@ -3,15 +3,15 @@
 import hmac
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Final, TypeVar
+from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
 from anyio import CapacityLimiter, to_thread
-from fastapi import APIRouter, Depends, HTTPException, Request, Response
+from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.responses import RedirectResponse
 
 from ainode.node.audit.messages import Participant, authenticated
-from ainode.node.console.entry import access
+from ainode.node.console.entry.access import Viewer
 from ainode.node.console.entry.attempts import Attempt, Attempts, browser_mark, known_browser
 from ainode.node.console.entry.visits import Visits
 from ainode.node.console.pages import render
@@ -137,9 +137,7 @@ def router(desk: Desk) -> APIRouter:
         return response
 
     @routes.post("/logout")
-    async def log_out(
-        request: Request, visit: Annotated[access.Visit, Depends(access.of(access.Role.VIEWER))]
-    ) -> Response:
+    async def log_out(request: Request, visit: Viewer) -> Response:
         """End the session."""
         response = RedirectResponse("/console/login", 303)
         await visits.log_out(request, response, visit)

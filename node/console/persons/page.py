@@ -5,19 +5,17 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends, Form, HTTPException, Request, Response
+from fastapi import APIRouter, Form, HTTPException, Request, Response
 from fastapi.responses import RedirectResponse
 
 from ainode.node.audit.messages import USER_ATTRIBUTES, alert
-from ainode.node.console.entry.access import Role, Visit, of
+from ainode.node.console.entry.access import Administrator, Role, Viewer, Visit
 from ainode.node.console.pages import render
 from ainode.node.console.persons.login import Desk, TooManyAttempts
 from ainode.node.errors import ConfigError
 
 # 120 random bits, which nobody guesses and everybody can copy.
 _RANDOM_BYTES: Final = 15
-Administrator = Annotated[Visit, Depends(of(Role.ADMINISTRATOR))]
-Anybody = Annotated[Visit, Depends(of(Role.VIEWER))]
 Text = Annotated[str, Form(max_length=256)]
 
 
@@ -78,12 +76,12 @@ class Persons:
             return await self._page(request, problem="Another administrator has to remove you.")
         return await self._changed(request, visit, name, lambda: self._people.remove(name), "a person was removed")
 
-    async def own_page(self, request: Request, _: Anybody) -> Response:
+    async def own_page(self, request: Request, _: Viewer) -> Response:
         """Return the form of a new password."""
         return render(request, "password.html", problem="")
 
     async def change_own(
-        self, request: Request, visit: Anybody, current: Text = "", new: Text = "", again: Text = ""
+        self, request: Request, visit: Viewer, current: Text = "", new: Text = "", again: Text = ""
     ) -> Response:
         """Change the own password; all sessions of the person end."""
         problem = "" if new == again else "The two new passwords differ."

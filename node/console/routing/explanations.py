@@ -1,18 +1,17 @@
 """The explanation of one study: what each route decided, as the catalog keeps it or as the files say it now."""
 
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
-from fastapi import APIRouter, Depends, HTTPException, Path, Request, Response
+from fastapi import APIRouter, HTTPException, Request, Response
 
 from ainode.node.console.assistant.client import Assistant
-from ainode.node.console.entry import access
-from ainode.node.console.entry.access import Role, Visit
+from ainode.node.console.entry.access import Role, Viewer
 from ainode.node.console.pages import render
-from ainode.node.console.parts import Parts
+from ainode.node.console.parts import Parts, StudyUid
 from ainode.node.console.routing.unread import WORDS, sentence
 from ainode.node.console.study.series_names import names_of
 from ainode.node.deciding.explanations import later_routes
-from ainode.node.domain import UID, UID_PATTERN
+from ainode.node.domain import UID
 from ainode.node.errors import CannotRender
 from ainode.node.keeping.study_records import StudyRecords
 from ainode.node.keeping.unread import UnreadStudies
@@ -29,8 +28,8 @@ def router(parts: Parts) -> APIRouter:
     @routes.get("/studies/{study}/explanation")
     def explanation(
         request: Request,
-        study: Annotated[str, Path(pattern=rf"^{UID_PATTERN}$")],
-        visit: Annotated[Visit, Depends(access.of(Role.VIEWER))],
+        study: StudyUid,
+        visit: Viewer,
         values: str = "",
     ) -> Response:
         """Return the decisions; values that may be a person's words only for whoever may see a patient in full."""

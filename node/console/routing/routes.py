@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from ainode.node.console.assistant.client import Assistant
 from ainode.node.console.entry import access
-from ainode.node.console.entry.access import Role, Visit
+from ainode.node.console.entry.access import Administrator, Reader, Role, Viewer, Visit
 from ainode.node.console.pages import render
 from ainode.node.console.parts import Parts
 from ainode.node.routes import BodyPartSource, Route, RouteMode
@@ -47,19 +47,19 @@ class _RoutesPages:
         self._assistant, self._uploads = Assistant(parts.settings), Uploads(parts.settings)
         self._checked: dict[str, tuple[str, str]] = {}
 
-    def table(self, request: Request, _: Annotated[Visit, Depends(access.of(Role.VIEWER))]) -> Response:
+    def table(self, request: Request, _: Viewer) -> Response:
         """Return the routes as a table."""
         rows = [(route, conditions(route), *self._state(route)) for route in self._parts.settings.routes]
         return render(request, "routes.html", rows=rows)
 
-    def ready(self, request: Request, _: Annotated[Visit, Depends(access.of(Role.VIEWER))]) -> Response:
+    def ready(self, request: Request, _: Viewer) -> Response:
         """Return whether each route is ready, asked of its handler in a process of its own."""
         lines, problem = self._assistant.reply("ready", limit_s=_READY_S)
         self._checked = {name.removeprefix("route "): (state, words) for name, state, words in lines or ()}
         is_part = "hx-request" in request.headers
         return render(request, "_ready.html" if is_part else "ready.html", lines=lines or [], problem=problem)
 
-    def tester(self, request: Request, _: Annotated[Visit, Depends(access.of(Role.READER))]) -> Response:
+    def tester(self, request: Request, _: Reader) -> Response:
         """Return the page on which a person drops files."""
         return render(request, "route_tester.html", explained=None, problem="")
 
@@ -79,7 +79,7 @@ class _RoutesPages:
         name = "_tested.html" if "hx-request" in request.headers else "route_tester.html"
         return render(request, name, explained=explained, problem=problem)
 
-    def change(self, request: Request, _: Annotated[Visit, Depends(access.of(Role.ADMINISTRATOR))]) -> Response:
+    def change(self, request: Request, _: Administrator) -> Response:
         """Return the page on which an administrator gives a changed routes.toml."""
         return render(request, "route_change.html", comparison=None, problem="", text="")
 

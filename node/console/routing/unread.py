@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from ainode.node.console.days import day, midnight, zone_of
-from ainode.node.console.entry import access
+from ainode.node.console.entry.access import Viewer
 from ainode.node.console.pages import render
 from ainode.node.console.parts import Parts
 from ainode.node.keeping.patient_index import PatientIndex, naming
@@ -78,7 +78,7 @@ def router(parts: Parts) -> APIRouter:
     def studies(
         request: Request,
         question: Annotated[Question, Depends()],
-        _: Annotated[access.Visit, Depends(access.of(access.Role.VIEWER))],
+        _: Viewer,
     ) -> Response:
         """Return the list; htmx gets the part that a filter changes."""
         criteria = question.criteria(zone)

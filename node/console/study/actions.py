@@ -2,18 +2,15 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Form, HTTPException, Path, Response
+from fastapi import APIRouter, Form, HTTPException, Response
 from fastapi.responses import RedirectResponse
 
-from ainode.node.console.entry.access import Role, Visit, of
+from ainode.node.console.entry.access import Operator
 from ainode.node.console.memos import Memos
-from ainode.node.console.parts import Parts
+from ainode.node.console.parts import Parts, StudyUid
 from ainode.node.console.worklist.actions import CHECKED, REASONS, Actions, Chosen, sentence
-from ainode.node.domain import UID, UID_PATTERN
+from ainode.node.domain import UID
 from ainode.node.keeping.worklist import Kind
-
-StudyUid = Annotated[str, Path(pattern=rf"^{UID_PATTERN}$")]
-Operator = Annotated[Visit, Depends(of(Role.OPERATOR))]
 
 
 def add_actions(routes: APIRouter, parts: Parts, memos: Memos) -> None:

@@ -5,9 +5,8 @@ still has the bytes that were made; the audit trail names person, study and file
 """
 
 from collections.abc import Sequence
-from typing import Annotated
 
-from fastapi import APIRouter, Depends, HTTPException, Path, Request, Response
+from fastapi import APIRouter, HTTPException, Request, Response
 
 from ainode.node.audit.messages import exported, study_subject
 from ainode.node.console.answers import ShownDocument, answer_of
@@ -21,16 +20,10 @@ from ainode.node.console.documents import (
     taken_zip,
     tree,
 )
-from ainode.node.console.entry.access import Role, Visit, of
-from ainode.node.console.parts import Parts
-from ainode.node.domain import UID, UID_PATTERN, JobState
+from ainode.node.console.entry.access import Reader, Viewer, Visit
+from ainode.node.console.parts import InstanceUid, JobId, Parts, StudyUid
+from ainode.node.domain import UID, JobState
 from ainode.node.keeping.records import Job
-
-StudyUid = Annotated[str, Path(pattern=rf"^{UID_PATTERN}$")]
-InstanceUid = Annotated[str, Path(pattern=rf"^{UID_PATTERN}$")]
-JobId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
-Viewer = Annotated[Visit, Depends(of(Role.VIEWER))]
-Reader = Annotated[Visit, Depends(of(Role.READER))]
 
 
 def router(parts: Parts) -> APIRouter:

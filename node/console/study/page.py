@@ -6,15 +6,15 @@ from datetime import date, datetime
 from hashlib import sha256
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request, Response
+from fastapi import APIRouter, HTTPException, Query, Request, Response
 
 from ainode.node.audit.messages import accessed, study_subject
 from ainode.node.console.answers import Answer, answer_of, headline, score_tables
-from ainode.node.console.entry.access import Role, Visit, of
+from ainode.node.console.entry.access import Role, Viewer
 from ainode.node.console.judgements.judging import OPINIONS, Panels
 from ainode.node.console.memos import Memos
 from ainode.node.console.pages import render
-from ainode.node.console.parts import Parts
+from ainode.node.console.parts import Parts, StudyUid
 from ainode.node.console.rendering.header_rows import NOT_SHOWN
 from ainode.node.console.states import state_words
 from ainode.node.console.study.actions import add_actions
@@ -37,8 +37,6 @@ from ainode.node.keeping.workitems import OPEN, Workitems
 from ainode.node.settings import ConsoleTable
 from ainode.node.web.state import study_status
 
-StudyUid = Annotated[str, Path(pattern=rf"^{UID_PATTERN}$")]
-Viewer = Annotated[Visit, Depends(of(Role.VIEWER))]
 _Seen = Annotated[str, Query(max_length=16)]
 _Instance = Annotated[str, Query(pattern=rf"^({UID_PATTERN})?$")]
 _MOVING: Final = frozenset({DeliveryState.WAITING, DeliveryState.CHECKING, DeliveryState.SENT})

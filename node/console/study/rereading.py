@@ -3,21 +3,15 @@
 from pathlib import Path as FilePath
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Form, HTTPException, Path, Request, Response
+from fastapi import APIRouter, Form, HTTPException, Path, Request, Response
 from fastapi.responses import RedirectResponse
 
 from ainode.node.console.answers import KIND_WORDS
-from ainode.node.console.entry.access import Role, Visit, of
+from ainode.node.console.entry.access import Operator, Viewer
 from ainode.node.console.pages import render
-from ainode.node.console.parts import Parts
+from ainode.node.console.parts import JobId, Parts, StudyUid
 from ainode.node.console.study.rereadings import Rereadings
-from ainode.node.domain import UID_PATTERN
 from ainode.node.errors import ConfigError
-
-StudyUid = Annotated[str, Path(pattern=rf"^{UID_PATTERN}$")]
-JobId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
-Viewer = Annotated[Visit, Depends(of(Role.VIEWER))]
-Operator = Annotated[Visit, Depends(of(Role.OPERATOR))]
 
 
 def router(parts: Parts) -> APIRouter:

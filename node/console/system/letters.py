@@ -4,11 +4,10 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends, Form, Query, Request, Response
+from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
-from ainode.node.console.entry import access
-from ainode.node.console.entry.access import Role, Visit
+from ainode.node.console.entry.access import Operator, Viewer
 from ainode.node.console.pages import render
 from ainode.node.console.parts import Parts
 from ainode.node.domain import DocumentKind
@@ -61,7 +60,7 @@ class _LettersPage:
     def show(
         self,
         request: Request,
-        _: Annotated[Visit, Depends(access.of(Role.VIEWER))],
+        _: Viewer,
         page: Annotated[int, Query(ge=1, le=100_000)] = 1,
         retried: Annotated[int, Query(ge=0)] = 0,
     ) -> Response:
@@ -88,7 +87,7 @@ class _LettersPage:
 
     def retry(
         self,
-        visit: Annotated[Visit, Depends(access.of(Role.OPERATOR))],
+        visit: Operator,
         job: Annotated[str, Form(max_length=64)] = "",
     ) -> Response:
         """Try one job again, or every job of the dead letters; the dispatcher takes up what waits."""
@@ -99,7 +98,7 @@ class _LettersPage:
 
     def tell_again(
         self,
-        _: Annotated[Visit, Depends(access.of(Role.OPERATOR))],
+        _: Operator,
         notice: Annotated[str, Form(max_length=64)] = "",
     ) -> Response:
         """Send one notification again, or all that were given up."""

@@ -3,12 +3,11 @@
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from ainode.node.audit.search import newest
 from ainode.node.console.days import zone_of
-from ainode.node.console.entry import access
-from ainode.node.console.entry.access import Role, Visit
+from ainode.node.console.entry.access import Administrator, Operator, Role, Viewer
 from ainode.node.console.pages import render
 from ainode.node.console.parts import Parts
 from ainode.node.console.system import state
@@ -43,7 +42,7 @@ class _SystemPages:
         self._notices, self._executors = Notices(parts.engine), Executors(parts.engine)
         self._readership = Readership(parts.engine)
 
-    def overview(self, request: Request, _: Annotated[Visit, Depends(access.of(Role.VIEWER))]) -> Response:
+    def overview(self, request: Request, _: Viewer) -> Response:
         """Return the page, or the part of it that is asked for again every few seconds."""
         if "hx-request" in request.headers:
             return render(request, "_system.html", **self._values())
@@ -92,7 +91,7 @@ class _SystemPages:
     def records(
         self,
         request: Request,
-        visit: Annotated[Visit, Depends(access.of(Role.OPERATOR))],
+        visit: Operator,
         about: Annotated[str, Query(max_length=64)] = "",
     ) -> Response:
         """Return the newest lines of the log, and for an administrator of the audit trail, that name something."""
@@ -108,7 +107,7 @@ class _SystemPages:
             events=newest(settings.data / "audit", about, count=_RECORDS) if is_trail_shown else (),
         )
 
-    def configuration(self, request: Request, _: Annotated[Visit, Depends(access.of(Role.ADMINISTRATOR))]) -> Response:
+    def configuration(self, request: Request, _: Administrator) -> Response:
         """Return the configuration in force, without secrets, and the versions."""
         return render(
             request,

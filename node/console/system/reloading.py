@@ -4,11 +4,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
+from fastapi import APIRouter, HTTPException, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
-from ainode.node.console.entry import access
-from ainode.node.console.entry.access import Role, Visit
+from ainode.node.console.entry.access import Administrator
 from ainode.node.console.pages import render
 from ainode.node.console.parts import Parts
 from ainode.node.starting import reload
@@ -25,7 +24,7 @@ def router(parts: Parts) -> APIRouter:
     @routes.get("/system/reload")
     def page(
         request: Request,
-        _: Annotated[Visit, Depends(access.of(Role.ADMINISTRATOR))],
+        _: Administrator,
         since: Annotated[datetime | None, Query()] = None,
     ) -> Response:
         """Return what became of the last reload, or of the one that was asked for then."""
@@ -47,7 +46,7 @@ def router(parts: Parts) -> APIRouter:
         )
 
     @routes.post("/system/reload")
-    def ask(_: Annotated[Visit, Depends(access.of(Role.ADMINISTRATOR))]) -> Response:
+    def ask(_: Administrator) -> Response:
         """Have the node check its files and take them up."""
         if parts.request_reload is None:
             raise HTTPException(409, "this program takes up no changed files; a node that `ainode serve` runs does")

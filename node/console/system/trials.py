@@ -5,16 +5,15 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Depends, Form, HTTPException, Path, Query, Request, Response
+from fastapi import APIRouter, Form, HTTPException, Query, Request, Response
 
 from ainode.node.console.assistant.client import Assistant
-from ainode.node.console.entry import access
-from ainode.node.console.entry.access import Role, Visit
+from ainode.node.console.entry.access import Operator
 from ainode.node.console.pages import render
-from ainode.node.console.parts import Parts
+from ainode.node.console.parts import Parts, StudyUid
 from ainode.node.console.system.hops import hops_of
 from ainode.node.console.system.route_tests import RouteTests
-from ainode.node.domain import UID, UID_PATTERN, synthetic_uid
+from ainode.node.domain import UID, synthetic_uid
 from ainode.node.errors import ConfigError
 from ainode.node.proving import golden
 
@@ -43,11 +42,11 @@ class _TrialPages:
         self._parts, self._assistant = parts, Assistant(parts.settings)
         self._tests = RouteTests(parts.settings)
 
-    def echo(self, request: Request, name: str, _: Annotated[Visit, Depends(access.of(Role.OPERATOR))]) -> Response:
+    def echo(self, request: Request, name: str, _: Operator) -> Response:
         """Ask a peer whether it is there, by each protocol that the node speaks with it."""
         return self._trial(request, name, "echo", _ECHO_S)
 
-    def doctor(self, request: Request, name: str, _: Annotated[Visit, Depends(access.of(Role.OPERATOR))]) -> Response:
+    def doctor(self, request: Request, name: str, _: Operator) -> Response:
         """Try with synthetic objects what a peer takes."""
         return self._trial(request, name, "doctor", _DOCTOR_S)
 
@@ -60,7 +59,7 @@ class _TrialPages:
         template = "_peer_trial.html" if "hx-request" in request.headers else "peer_trial.html"
         return render(request, template, name=name, result=result, problem=problem)
 
-    def offer(self, request: Request, _: Annotated[Visit, Depends(access.of(Role.OPERATOR))]) -> Response:
+    def offer(self, request: Request, _: Operator) -> Response:
         """Return the page that offers a self-test."""
         return self._offered(request, "")
 
@@ -73,7 +72,7 @@ class _TrialPages:
     def send(
         self,
         request: Request,
-        _: Annotated[Visit, Depends(access.of(Role.OPERATOR))],
+        _: Operator,
         route: Annotated[str, Form(max_length=64)] = "",
     ) -> Response:
         """Test a route, or up to the routes where none is named, and show how far the synthetic study came.
@@ -95,8 +94,8 @@ class _TrialPages:
     def hops(
         self,
         request: Request,
-        study: Annotated[str, Path(pattern=rf"^{UID_PATTERN}$")],
-        _: Annotated[Visit, Depends(access.of(Role.OPERATOR))],
+        study: StudyUid,
+        _: Operator,
         route: Annotated[str, Query(max_length=64)] = "",
         since: Annotated[float, Query(ge=0, le=_LAST_TIME)] = 0.0,
     ) -> Response:

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, HTTPException, Request, Response
+from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi import Path as InPath
 
 from ainode.node.console.answers import ShownDocument
@@ -16,16 +16,12 @@ from ainode.node.console.documents import (
     taken_zip,
     tree,
 )
-from ainode.node.console.entry import access
-from ainode.node.console.entry.access import Role, Visit
-from ainode.node.console.parts import Parts
+from ainode.node.console.entry.access import Reader, Visit
+from ainode.node.console.parts import InstanceUid, Parts
 from ainode.node.console.trials.answers import answer
 from ainode.node.console.trials.page import trial_of
-from ainode.node.domain import UID_PATTERN
 from ainode.node.offline.trials import Trial
 
-Reader = Annotated[Visit, Depends(access.of(Role.READER))]
-InstanceUid = Annotated[str, InPath(pattern=rf"^{UID_PATTERN}$")]
 Number = Annotated[str, InPath(pattern=r"^\d{1,4}$")]
 
 

@@ -10,7 +10,7 @@ from fastapi.responses import RedirectResponse
 from starlette.exceptions import HTTPException as AnyHTTPException
 
 from ainode.node.console.entry import access
-from ainode.node.console.entry.access import Role, Visit
+from ainode.node.console.entry.access import Operator, Reader, Role, Visit
 from ainode.node.console.pages import render
 from ainode.node.console.parts import Parts
 from ainode.node.console.trials.answers import answers, images, series_names
@@ -21,7 +21,6 @@ from ainode.node.offline.trial_question import SLOTS, Stage, TrialOptions, trial
 from ainode.node.offline.trials import Trial, TrialRefused, TrialState
 from ainode.node.reading import described, registry
 
-Reader = Annotated[Visit, Depends(access.of(Role.READER))]
 # A second apart.
 _MOST_TRIES: Final = 30
 _AXES: Final = ("x", "y", "z")
@@ -168,7 +167,7 @@ class TrialPages:
         self._trials.discard(trial_of(self._parts, request, visit))
         return RedirectResponse("/console/trials", 303)
 
-    def keep(self, request: Request, visit: Annotated[Visit, Depends(access.of(Role.OPERATOR))]) -> Response:
+    def keep(self, request: Request, visit: Operator) -> Response:
         """Take the studies of a trial into the node as if they were received: routed, read, delivered."""
         trial = trial_of(self._parts, request, visit)
         if not trial.kept_studies:

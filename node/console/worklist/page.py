@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Form, HTTPException, Query, Request, Res
 from fastapi.responses import RedirectResponse, StreamingResponse
 
 from ainode.node.console.days import zone_of
-from ainode.node.console.entry.access import Role, Visit, of
+from ainode.node.console.entry.access import Operator, Viewer, Visit
 from ainode.node.console.memos import Memos
 from ainode.node.console.pages import Pages, render
 from ainode.node.console.parts import Parts
@@ -27,8 +27,6 @@ _PAGE: Final = 50
 _MOST_ROWS: Final = 500
 _MOST_TEXT: Final = 200
 _EVENTS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-Viewer = Annotated[Visit, Depends(of(Role.VIEWER))]
-Operator = Annotated[Visit, Depends(of(Role.OPERATOR))]
 Asked = Annotated[Question, Depends(question)]
 
 
