@@ -1,29 +1,29 @@
 """What persons say of answers: the models they agree with least, the list, and the list as CSV and as documents."""
 
 from collections.abc import Iterator, Sequence
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from typing import Annotated, Any, Final
-from urllib.parse import urlencode
 
-from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request, Response
+from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
+from pydantic import Field
 
 from ainode.node.audit.messages import Subject, exported, study_subject, table_subject
 from ainode.node.console.assistant.client import Assistant
 from ainode.node.console.csv_rows import csv_blocks
-from ainode.node.console.days import day, midnight, today_of, zone_of
+from ainode.node.console.days import midnight, today_of, zone_of
 from ainode.node.console.entry.access import Reader, Visit
 from ainode.node.console.judgements.addenda import Addenda
 from ainode.node.console.judgements.judging import OPINIONS, Judging, reason_words
 from ainode.node.console.pages import render
 from ainode.node.console.parts import Parts
+from ainode.node.console.questions import Day, ListQuestion, Long, PageNumber, Short, moments
 from ainode.node.errors import CannotRender
 from ainode.node.keeping.agreement import agreements
 from ainode.node.keeping.intervals import wilson
 from ainode.node.keeping.judgements import Filter, Judgements, KeptJudgement
 
 _PAGE: Final = 50
-_A_DAY: Final = timedelta(days=1)
 _COLUMNS: Final = (
     *("judgement", "judged_at", "person", "opinion", "presence_instead", "measurement", "value", "label", "reason"),
     *("comment", "is_replaced", "finding", "statement", "presence", "route", "model", "version"),
@@ -31,29 +31,18 @@ _COLUMNS: Final = (
 )
 
 
-class Question:
+class Question(ListQuestion):
     """What an address asks for."""
 
-    def __init__(  # noqa: PLR0913, PLR0917 - the fields of the address
-        self,
-        route: Annotated[str, Query(max_length=64)] = "",
-        model: Annotated[str, Query(max_length=200)] = "",
-        opinion: Annotated[str, Query(max_length=16)] = "",
-        person: Annotated[str, Query(max_length=64)] = "",
-        since: Annotated[str, Query(max_length=10)] = "",
-        until: Annotated[str, Query(max_length=10)] = "",
-        months: Annotated[int, Query(ge=1, le=13)] = 1,
-        page: Annotated[int, Query(ge=1, le=100_000)] = 1,
-    ) -> None:
-        """Take the fields of the address."""
-        self.route, self.model, self.opinion, self.person = route, model, opinion, person
-        self.since, self.until, self.months, self.page = since, until, months, page
-
-    def address(self, **changes: str | int) -> str:
-        """Return the query of the address with other fields; a changed filter begins with the first page."""
-        names = ("route", "model", "opinion", "person", "since", "until")
-        fields = {**{name: getattr(self, name) for name in names}, **changes}
-        return f"?{urlencode({name: value for name, value in fields.items() if value})}"
+    passing = frozenset({"months", "page"})
+    route: Long = ""
+    model: Annotated[str, Field(max_length=200)] = ""
+    opinion: Short = ""
+    person: Long = ""
+    since: Day = ""
+    until: Day = ""
+    months: Annotated[int, Field(ge=1, le=13)] = 1
+    page: PageNumber = 1
 
 
 def router(parts: Parts) -> APIRouter:
@@ -76,7 +65,7 @@ class JudgementPages:
         self._zone = zone_of(parts.settings)
         self._reasons = parts.settings.console.codes.codes().reasons
 
-    def show(self, request: Request, question: Annotated[Question, Depends()], _: Reader) -> Response:
+    def show(self, request: Request, question: Annotated[Question, Query()], _: Reader) -> Response:
         """Return the models by agreement in this month, and the judgements that the address asks for."""
         criteria, offset = self._criteria(question), (question.page - 1) * _PAGE
         rows = self._judgements.page(criteria, count=_PAGE + 1, offset=offset)
@@ -104,7 +93,7 @@ class JudgementPages:
             reason=lambda value: reason_words(self._reasons, value),
         )
 
-    def csv(self, request: Request, question: Annotated[Question, Depends()], visit: Reader) -> Response:
+    def csv(self, request: Request, question: Annotated[Question, Query()], visit: Reader) -> Response:
         """Return the judgements that the address asks for, with UIDs and nothing else of a patient."""
         self._record(visit, table_subject(request.url.path))
         lines = csv_blocks(_COLUMNS, _cells(self._judgements.all(self._criteria(question))))
@@ -137,14 +126,14 @@ class JudgementPages:
         return midnight(date(number // 12, number % 12 + 1, 1), self._zone)
 
     def _criteria(self, question: Question) -> Filter:
-        since, until = day(question.since), day(question.until)
+        since, before = moments(question.since, question.until, self._zone)
         return Filter(
             route=question.route,
             model=question.model,
             opinion=question.opinion,
             person=question.person,
-            since=midnight(since, self._zone) if since else None,
-            before=midnight(until + _A_DAY, self._zone) if until else None,
+            since=since,
+            before=before,
         )
 
 

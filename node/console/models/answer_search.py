@@ -2,21 +2,21 @@
 
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Annotated, Final, Literal
-from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, Field
 
 from ainode.node.audit.messages import exported, table_subject
 from ainode.node.console.csv_rows import csv_blocks
-from ainode.node.console.days import day, midnight, zone_of
+from ainode.node.console.days import zone_of
 from ainode.node.console.entry.access import Viewer
 from ainode.node.console.pages import render
 from ainode.node.console.parts import Parts
+from ainode.node.console.questions import Day, ListQuestion, Long, PageNumber, moments
 from ainode.node.keeping.answer_search import REFUSED, UNDECIDED, Answer, AnswerFilter, AnswerSearch
 
 _PAGE: Final = 50
@@ -42,7 +42,6 @@ _COLUMNS: Final = (
     ),
     *("probability", "threshold", "headline", "code", "seconds", "at", "is_superseded"),
 )
-_Text = Annotated[str, Field(max_length=64)]
 _SCORE: Final = re.compile(r"(0?|1)(\.\d*)?")
 
 
@@ -58,29 +57,29 @@ def _probability(text: str) -> str:
 
 
 _Score = Annotated[str, Field(max_length=10), AfterValidator(_probability)]
-_Day = Annotated[str, Field(max_length=10)]
 
 
-class Question(BaseModel):
+class Question(ListQuestion):
     """The conditions that an address names, as a person typed them."""
 
-    study: _Text = ""
-    route: _Text = ""
-    weights: _Text = ""
+    study: Long = ""
+    route: Long = ""
+    weights: Long = ""
     presence: Literal["", "present", "indeterminate", "absent", "none", "refused"] = ""
-    code: _Text = ""
+    code: Long = ""
     low: _Score = ""
     high: _Score = ""
-    since: _Day = ""
-    until: _Day = ""
-    page: Annotated[int, Field(ge=1, le=100_000)] = 1
+    since: Day = ""
+    until: Day = ""
+    page: PageNumber = 1
 
     def answer_filter(self, zone: ZoneInfo | None) -> AnswerFilter:
         """Return the filter; the last day is included.
 
         Raises: HTTPException for a date that is none, and for a range of probabilities that ends before it begins.
         """
-        since, until, low, high = day(self.since), day(self.until), _number(self.low), _number(self.high)
+        low, high = _number(self.low), _number(self.high)
+        since, until = moments(self.since, self.until, zone)
         if low is not None and high is not None and low > high:
             raise HTTPException(422, f"no probability is from {low:g} to {high:g}; exchange the two")
         return AnswerFilter(
@@ -91,14 +90,9 @@ class Question(BaseModel):
             code=self.code,
             low=low,
             high=high,
-            since=midnight(since, zone) if since else None,
-            until=midnight(until + timedelta(days=1), zone) if until else None,
+            since=since,
+            until=until,
         )
-
-    def address(self, **changes: object) -> str:
-        """Return the query of an address with these conditions, and others."""
-        fields = {**self.model_dump(exclude={"page"}), **changes}
-        return f"?{urlencode({name: value for name, value in fields.items() if value})}"
 
 
 def _number(text: str) -> float | None:

@@ -3,7 +3,8 @@
 from datetime import date, timedelta
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel, Field
 
 from ainode.node.console.days import Days, days, last_days, midnight, today_of, zone_of
 from ainode.node.console.entry.access import Viewer
@@ -13,6 +14,7 @@ from ainode.node.console.models.drift import drift
 from ainode.node.console.models.page import RECENT_DAYS, Models, Name
 from ainode.node.console.pages import render
 from ainode.node.console.parts import Parts
+from ainode.node.console.questions import Day, Long
 from ainode.node.jobs import memory
 from ainode.node.keeping.agreement import Agreement, agreements
 from ainode.node.keeping.judgements import Judgements
@@ -20,33 +22,25 @@ from ainode.node.keeping.statistics import MOST_ANSWERS, Statistics
 
 _REFERENCE_DAYS: Final = 90
 _A_YEAR: Final = timedelta(days=365)
-_Day = Annotated[str, Query(max_length=10)]
 
 
-class Question:
+class Question(BaseModel):
     """The periods, the handler and the weights that an address names."""
 
-    def __init__(  # one parameter for each field of the address
-        self,
-        since: _Day = "",
-        until: _Day = "",
-        reference_since: _Day = "",
-        reference_until: _Day = "",
-        handler: Annotated[str, Query(max_length=200)] = "",
-        weights: Annotated[str, Query(max_length=64)] = "",
-    ) -> None:
-        """Take the fields of the address."""
-        self._texts = since, until, reference_since, reference_until
-        self.handler, self.weights = handler, weights
+    since: Day = ""
+    until: Day = ""
+    reference_since: Day = ""
+    reference_until: Day = ""
+    handler: Annotated[str, Field(max_length=200)] = ""
+    weights: Long = ""
 
     def periods(self, default: Days) -> tuple[Days, Days]:
         """Return the period and its reference, by default the 90 days before.
 
         Raises: HTTPException for a date that is none.
         """
-        since, until, reference_since, reference_until = self._texts
-        period = days(since, until, default)
-        return period, days(reference_since, reference_until, period.before(_REFERENCE_DAYS))
+        period = days(self.since, self.until, default)
+        return period, days(self.reference_since, self.reference_until, period.before(_REFERENCE_DAYS))
 
 
 def router(parts: Parts) -> APIRouter:
@@ -59,7 +53,7 @@ def router(parts: Parts) -> APIRouter:
         return tuple(item for item in figures if item.month <= f"{until:%Y-%m}")
 
     @routes.get("/models/{name}/live")
-    def live(request: Request, name: Name, _: Viewer, question: Annotated[Question, Depends()]) -> Response:
+    def live(request: Request, name: Name, _: Viewer, question: Annotated[Question, Query()]) -> Response:
         """Return the figures of a period; what up to 50,000 answers took goes back to the system."""
         try:
             return figures_page(request, name, question)

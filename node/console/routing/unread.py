@@ -1,16 +1,15 @@
 """Why not: the studies that were not read, why, and how many of each reason."""
 
-from datetime import timedelta
 from typing import Annotated, Final
-from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
-from ainode.node.console.days import day, midnight, zone_of
+from ainode.node.console.days import zone_of
 from ainode.node.console.entry.access import Viewer
 from ainode.node.console.pages import render
 from ainode.node.console.parts import Parts
+from ainode.node.console.questions import Day, ListQuestion, Long, PageNumber, Short, moments
 from ainode.node.keeping.patient_index import PatientIndex, naming
 from ainode.node.keeping.unread import Filter, Tally, UnreadReason, UnreadStudies, UnreadStudy
 from ainode.node.keeping.worklist import Criteria, Worklist
@@ -30,41 +29,29 @@ _PAGE: Final = 50
 _MOST_TALLIES: Final = 12
 
 
-class Question:
-    """What an address asks for; `text` fields are as a person may type or share them."""
+class Question(ListQuestion):
+    """What an address asks for."""
 
-    def __init__(
-        self,
-        reason: Annotated[str, Query(max_length=16)] = "",
-        route: Annotated[str, Query(max_length=64)] = "",
-        attribute: Annotated[str, Query(max_length=64)] = "",
-        since: Annotated[str, Query(max_length=10)] = "",
-        until: Annotated[str, Query(max_length=10)] = "",
-        page: Annotated[int, Query(ge=1, le=100_000)] = 1,
-    ) -> None:
-        """Take the fields of the address."""
-        self.reason, self.route, self.attribute = reason, route, attribute
-        self.since, self.until, self.page = since, until, page
+    reason: Short = ""
+    route: Long = ""
+    attribute: Long = ""
+    since: Day = ""
+    until: Day = ""
+    page: PageNumber = 1
 
     def criteria(self, zone: ZoneInfo | None) -> Filter:
         """Return the filter; days are those of the node, the last day included.
 
         Raises: HTTPException for a date that is none.
         """
-        since, until = day(self.since), day(self.until)
+        since, before = moments(self.since, self.until, zone)
         return Filter(
             reason=self.reason if self.reason in set(UnreadReason) else "",
             route=self.route,
             attribute=self.attribute,
-            since=midnight(since, zone) if since else None,
-            before=midnight(until + timedelta(days=1), zone) if until else None,
+            since=since,
+            before=before,
         )
-
-    def address(self, **changes: str | int) -> str:
-        """Return the address with other fields; a changed filter begins with the first page."""
-        names = ("reason", "route", "attribute", "since", "until")
-        fields = {**{name: getattr(self, name) for name in names}, **changes}
-        return f"?{urlencode({name: value for name, value in fields.items() if value})}"
 
 
 def router(parts: Parts) -> APIRouter:
@@ -77,7 +64,7 @@ def router(parts: Parts) -> APIRouter:
     @routes.get("/unread")
     def studies(
         request: Request,
-        question: Annotated[Question, Depends()],
+        question: Annotated[Question, Query()],
         _: Viewer,
     ) -> Response:
         """Return the list; htmx gets the part that a filter changes."""

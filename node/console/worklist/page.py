@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated, Any, Final
 from urllib.parse import parse_qsl
 
-from fastapi import APIRouter, Depends, Form, HTTPException, Query, Request, Response
+from fastapi import APIRouter, Form, HTTPException, Query, Request, Response
 from fastapi.responses import RedirectResponse, StreamingResponse
 
 from ainode.node.console.days import zone_of
@@ -17,7 +17,7 @@ from ainode.node.console.parts import Parts
 from ainode.node.console.states import STATE_WORDS
 from ainode.node.console.updates import Updates, digest_of
 from ainode.node.console.worklist.actions import REASONS, Actions, Chosen
-from ainode.node.console.worklist.question import DOCUMENTS_WORDS, Question, question
+from ainode.node.console.worklist.question import DOCUMENTS_WORDS, Question
 from ainode.node.keeping.patient_index import Naming, PatientIndex, naming
 from ainode.node.keeping.pulse import Pulse
 from ainode.node.keeping.worklist import Criteria, Worklist
@@ -27,7 +27,7 @@ _PAGE: Final = 50
 _MOST_ROWS: Final = 500
 _MOST_TEXT: Final = 200
 _EVENTS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-Asked = Annotated[Question, Depends(question)]
+Asked = Annotated[Question, Query()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +100,11 @@ class WorklistPage:
         identifier = self._memos.keep(sought) if sought else ""
         return _to(_question_of(address).address(search=identifier))
 
-    def events(
-        self, question: Asked, visit: Viewer, shown: Annotated[str, Query(pattern="^[0-9a-f]{0,16}$")] = ""
-    ) -> Response:
+    def events(self, question: Asked, visit: Viewer) -> Response:
         """Return the rows each time that they change, without an end."""
         topic = self._topic(question, visit)
-        return StreamingResponse(self._updates.events(topic, shown), media_type="text/event-stream", headers=_EVENTS)
+        content = self._updates.events(topic, question.shown)
+        return StreamingResponse(content, media_type="text/event-stream", headers=_EVENTS)
 
     def act(
         self,
@@ -168,9 +167,10 @@ def natural_action(row: Row) -> tuple[str, str] | None:
 def _question_of(address: str) -> Question:
     """Return the question of an address that a form carries; what does not belong there is dropped."""
     fields = dict(parse_qsl(address.removeprefix("?")))
-    names = ("state", "documents", "route", "destination", "study", "search", "since", "until")
+    filters = {name: fields.get(name, "") for name in Question.model_fields.keys() - Question.passing}
     page = int(fields["page"]) if fields.get("page", "").isdecimal() else 1
-    return Question(**{name: fields.get(name, "") for name in names}, page=page)
+    # The fields are for another address alone, which is checked when the browser comes with it.
+    return Question.model_construct(None, **filters, page=page)
 
 
 def _with(name: str, names: Sequence[str]) -> Sequence[str]:
