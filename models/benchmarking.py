@@ -15,13 +15,17 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ainode.models.errors import ModelError, PrecisionRefused, installation
 from ainode.models.running.keras_network import backend
+
+if TYPE_CHECKING:
+    from ainode.models.running.runtime import Execution
 
 Input = TypeVar("Input")
 
@@ -79,6 +83,16 @@ def compared_timings(
         name: Timing(timing.seconds + second_timings[name].seconds, timing.probabilities)
         for name, timing in first_timings.items()
     } | candidate_timings
+
+
+def eager_and_served(cache: Path, threads: int) -> dict[str, Execution]:
+    """Return how a network runs in the row of eager PyTorch, and in the row of ainode."""
+    from ainode.models.running.runtime import Execution  # noqa: PLC0415  # OpenVINO, which Keras' process does without
+
+    return {
+        "PyTorch eager, inference_mode": Execution(cache, "torch-cpu"),
+        "ainode, OpenVINO f32": Execution(cache, "cpu", "f32", threads),
+    }
 
 
 def column_titles(*shared_titles: str, reference: str) -> tuple[str, ...]:

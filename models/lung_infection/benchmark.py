@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ainode.models.benchmarking import table_rows, timings
+from ainode.models.benchmarking import eager_and_served, table_rows, timings
 from ainode.models.lung_infection.card import read_card
 from ainode.models.lung_infection.model import InfectionModel
 from ainode.models.lung_infection.network import InfectionNetwork
@@ -31,10 +31,7 @@ _MOST_RUNS = 3
 def infection_rows(path: Path | None, *, cache: Path, runs: int, threads: int = 2) -> list[Sequence[object]]:
     """Return a row for eager PyTorch and a row for ainode, each of a chest of 300 slices of 512 x 512."""
     torch.set_num_threads(threads)
-    executions = {
-        "PyTorch eager, inference_mode": Execution(cache, "torch-cpu"),
-        "ainode, OpenVINO f32": Execution(cache, "cpu", "f32", threads),
-    }
+    executions = eager_and_served(cache, threads)
     methods = {name: partial(_infected, _model(path, execution)) for name, execution in executions.items()}
     drawn = thorax(1, 1, scanned=_DRAWN, consolidations=3).values
     scan = drawn[np.arange(_SLICES) * len(drawn) // _SLICES]

@@ -13,11 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ainode.models.benchmarking import table_rows, timings
+from ainode.models.benchmarking import eager_and_served, table_rows, timings
 from ainode.models.following.benchmark import SIZE, scan
 from ainode.models.following.grid import Grid, Omission
 from ainode.models.nodule_detection.model import NoduleDetector
-from ainode.models.running.runtime import Execution
 
 _FIRST = 20
 _MOST_RUNS = 3
@@ -26,10 +25,7 @@ _MOST_RUNS = 3
 def search_rows(paths: Mapping[str, Path], *, cache: Path, runs: int, threads: int = 2) -> list[Sequence[object]]:
     """Return a row for eager PyTorch and a row for ainode, each of a chest of 300 slices of 512 x 512."""
     torch.set_num_threads(threads)
-    executions = {
-        "PyTorch eager, inference_mode": Execution(cache, "torch-cpu"),
-        "ainode, OpenVINO f32": Execution(cache, "cpu", "f32", threads),
-    }
+    executions = eager_and_served(cache, threads)
     methods = {
         name: partial(_probabilities, NoduleDetector.load(paths, execution=execution))
         for name, execution in executions.items()

@@ -8,19 +8,15 @@ from pathlib import Path
 
 import torch
 
-from ainode.models.benchmarking import table_rows, timings
+from ainode.models.benchmarking import eager_and_served, table_rows, timings
 from ainode.models.following.grid import Grid, Position
 from ainode.models.nodule_outline.model import OutlinedNodule, OutlineModel, reference_scan
-from ainode.models.running.runtime import Execution
 
 
 def outline_rows(path: Path, *, cache: Path, runs: int, threads: int = 2) -> list[Sequence[object]]:
     """Return a row for eager PyTorch and a row for ainode, each of the outline at a point of a synthetic scan."""
     torch.set_num_threads(threads)
-    executions = {
-        "PyTorch eager, inference_mode": Execution(cache, "torch-cpu"),
-        "ainode, OpenVINO f32": Execution(cache, "cpu", "f32", threads),
-    }
+    executions = eager_and_served(cache, threads)
     methods = {
         name: partial(_presence, OutlineModel.load(path, execution=execution)) for name, execution in executions.items()
     }

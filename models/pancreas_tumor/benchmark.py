@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ainode.models.benchmarking import Table, column_titles, table_rows, timings
+from ainode.models.benchmarking import Table, column_titles, eager_and_served, table_rows, timings
 from ainode.models.pancreas_tumor.card import read_card
 from ainode.models.pancreas_tumor.model import PancreasModel
 from ainode.models.pancreas_tumor.network import PancreasNetwork
@@ -28,10 +28,7 @@ _MOST_RUNS = 3
 def benchmark(path: Path | None, *, cache: Path, runs: int, threads: int = 2) -> Table:
     """Return head and rows of eager PyTorch and of ainode, each of an abdomen of 100 slices of 512 x 512."""
     torch.set_num_threads(threads)
-    executions = {
-        "PyTorch eager, inference_mode": Execution(cache, "torch-cpu"),
-        "ainode, OpenVINO f32": Execution(cache, "cpu", "f32", threads),
-    }
+    executions = eager_and_served(cache, threads)
     methods = {name: partial(_values, _model(path, execution)) for name, execution in executions.items()}
     scan = abdomen(np.random.default_rng(1), slices=_SLICES, side=_SIDE, step_mm=_SLICE_MM).values
     title = f"pancreas, {_SLICES} slices{'' if path else ', random weights'}"

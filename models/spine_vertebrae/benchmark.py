@@ -13,9 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ainode.models.benchmarking import Table, column_titles, table_rows, timings
+from ainode.models.benchmarking import Table, column_titles, eager_and_served, table_rows, timings
 from ainode.models.phantoms.spine import spine_radiograph
-from ainode.models.running.runtime import Execution
 from ainode.models.spine_vertebrae.geometry import largest
 from ainode.models.spine_vertebrae.model import VertebraModel
 
@@ -27,10 +26,7 @@ _RIGHT_ANGLE = 90.0
 def benchmark(path: Path, *, cache: Path, runs: int, threads: int = 2) -> Table:
     """Return a row for eager PyTorch and a row for ainode."""
     torch.set_num_threads(threads)
-    executions = {
-        "PyTorch eager, inference_mode": Execution(cache, "torch-cpu"),
-        "ainode, OpenVINO f32": Execution(cache, "cpu", "f32", threads),
-    }
+    executions = eager_and_served(cache, threads)
     methods = {
         name: partial(_angle, VertebraModel.load(path, execution=execution)) for name, execution in executions.items()
     }
