@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from support import free_port, installed
+from support.databases import migrated
 
 installed("hl7apy")
 
@@ -43,8 +44,7 @@ BOTH = pytest.mark.parametrize("language", [HL7, FHIR], ids=str)
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    engine = database.connect(f"sqlite:///{tmp_path / 'catalog.sqlite'}")
-    database.migrate(engine)
+    engine = migrated(f"sqlite:///{tmp_path / 'catalog.sqlite'}")
     yield Ledger(engine)
     engine.dispose()
 

@@ -24,6 +24,7 @@ from aiosmtpd.smtp import AuthResult, Envelope, Session
 from support import free_port
 from support.canaries import WORDS, traces
 from support.certificates import Certificate, authority, issued
+from support.databases import migrated
 from support.disks import SmallDisk, small_disk
 from support.node import SPINE, RunningNode, configured, running
 from support.pager import SECRET, Pager, is_genuine, paging
@@ -37,7 +38,6 @@ from ainode.node.audit.recorder import drop as ignored
 from ainode.node.diagnosis.checks import check_lines
 from ainode.node.domain import UID, DeliveryState, JobState, Occasion
 from ainode.node.errors import ArchiveRefused, ArchiveUnreachable, ConfigError, LeaseLost
-from ainode.node.keeping import database
 from ainode.node.keeping.ledger import Ledger
 from ainode.node.keeping.notices import Notice, Notices
 from ainode.node.keeping.records import Job
@@ -300,8 +300,7 @@ def test_a_folder_of_others_is_an_error_that_says_so(tmp_path: Path) -> None:
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[sa.Engine]:
-    engine = database.connect(f"sqlite:///{tmp_path / 'catalog.sqlite'}")
-    database.migrate(engine)
+    engine = migrated(f"sqlite:///{tmp_path / 'catalog.sqlite'}")
     yield engine
     engine.dispose()
 

@@ -12,6 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import sqlalchemy as sa
 from support import a_file, free_port, installed, instance_ref
+from support.databases import migrated
 from support.node import configured, running
 from support.waiting import until
 from support.web_archives import Answer, http, said, web_peer
@@ -22,7 +23,6 @@ from ainode.node.archive import wado  # noqa: E402
 from ainode.node.archive.web import WebLink  # noqa: E402
 from ainode.node.domain import UID  # noqa: E402
 from ainode.node.errors import ArchiveUnreachable  # noqa: E402
-from ainode.node.keeping import database  # noqa: E402
 from ainode.node.keeping.announcements import Announcement, Announcements, Fetching  # noqa: E402
 from ainode.node.keeping.catalog import Catalog  # noqa: E402
 from ainode.node.keeping.ledger import Ledger  # noqa: E402
@@ -74,8 +74,7 @@ class Pull:
 
 @contextmanager
 def pulling(folder: Path, peer: Peer, ledger: type[Ledger] = Ledger) -> Iterator[Pull]:
-    engine = database.connect(f"sqlite:///{folder}/node.sqlite")
-    database.migrate(engine)
+    engine = migrated(f"sqlite:///{folder}/node.sqlite")
     events: list[Event] = []
     announcements, spool = Announcements(engine), Spool(folder / "spool", Limits(0, 1 << 30))
     doorway = Doorway(spool, policy(Settings(peers=(peer,))), events.append)

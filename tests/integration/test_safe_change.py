@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 from support.answers import an_answer, put_answers
+from support.databases import migrated
 from support.syslog import events
 from typer.testing import CliRunner
 
@@ -46,8 +47,7 @@ def config(tmp_path: Path) -> Path:
     path.write_text(f'[node]\ndata = "{tmp_path / "data"}"\n{PEERS}', encoding="utf-8")
     path.with_name("routes.toml").write_text(ROUTES, encoding="utf-8")
     (tmp_path / "data").mkdir()
-    engine = database.connect(load(path).database_url)
-    database.migrate(engine)
+    engine = migrated(load(path).database_url)
     engine.dispose()
     return path
 

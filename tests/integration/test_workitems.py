@@ -19,6 +19,7 @@ import pytest
 import requests
 import sqlalchemy as sa
 from support import installed
+from support.databases import migrated
 from support.waiting import until
 
 installed("uvicorn", "starlette", "websockets")
@@ -46,7 +47,6 @@ from ainode.node.archive.search import Deadline  # noqa: E402
 from ainode.node.archive.web import WebLink  # noqa: E402
 from ainode.node.domain import UID, DocumentKind, InstanceRef, JobState  # noqa: E402
 from ainode.node.errors import ArchiveUnreachable  # noqa: E402
-from ainode.node.keeping import database  # noqa: E402
 from ainode.node.keeping.announcements import Announcements, Fetching  # noqa: E402
 from ainode.node.keeping.catalog import Catalog, StoredInstance  # noqa: E402
 from ainode.node.keeping.ledger import Ledger  # noqa: E402
@@ -184,8 +184,7 @@ def hospital(
     url: str = "",
     **table: Any,  # noqa: ANN401
 ) -> Iterator[Hospital]:
-    engine = database.connect(url or f"sqlite:///{folder}/node.sqlite")
-    database.migrate(engine)
+    engine = migrated(url or f"sqlite:///{folder}/node.sqlite")
     peer = server.peer(**table)
     delivery = DeliveryTable(attempts=3, first_wait_s=0.5, longest_wait_s=1.0)
     pager = Subscription(name="pager", to="folder", folder=str(folder), on=("alert",))

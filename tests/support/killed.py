@@ -41,7 +41,6 @@ from ainode.node.jobs.courier import Courier
 from ainode.node.jobs.retries import retry
 from ainode.node.jobs.stations import Stations
 from ainode.node.jobs.workflows import Jobs
-from ainode.node.keeping import database
 from ainode.node.keeping.catalog import Catalog
 from ainode.node.keeping.job_events import Instruction
 from ainode.node.keeping.ledger import Ledger
@@ -50,6 +49,7 @@ from ainode.node.keeping.retention import JobRetention
 from ainode.node.receiving.commitment_files import CommitmentFiles
 from ainode.node.routes import Route
 from ainode.node.settings import DeliveryTable, NodeTable, Peer, Settings
+from support.databases import migrated
 from support.files import instance_ref
 from support.processes import exit_codes, is_killed
 from support.waiting import until
@@ -99,9 +99,7 @@ class World:
 
     def engine(self) -> sa.Engine:
         """Return an engine of the ledger's database; its tables are there."""
-        engine = database.connect(self.settings.database_url)
-        database.migrate(engine)
-        return engine
+        return migrated(self.settings.database_url)
 
     def read(self, handler: str, request: Request, on_early: OnEarly) -> Reading:
         """Answer at once, and for one study always the same; find the images broken where there is no document.

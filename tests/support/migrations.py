@@ -9,6 +9,7 @@ from alembic.migration import MigrationContext
 
 from ainode.node.keeping import database
 from ainode.node.keeping.schema import metadata
+from support.databases import migrated
 
 
 def migrate_and_kill(url: str, statement: int) -> None:
@@ -28,8 +29,7 @@ def migrate_and_kill(url: str, statement: int) -> None:
 
 def assert_current(url: str) -> None:
     """Migrate, and compare with the schema."""
-    engine = database.connect(url)
-    database.migrate(engine)
+    engine = migrated(url)
     assert database.revision(engine) == database.HEAD
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []

@@ -15,7 +15,6 @@ from ainode.node.console.parts import Parts
 from ainode.node.deciding.events import IntakeEvent
 from ainode.node.deciding.intake import Doors, Intake
 from ainode.node.deciding.liveness import Liveness
-from ainode.node.keeping import database
 from ainode.node.keeping.announcements import Announcements
 from ainode.node.keeping.catalog import Catalog
 from ainode.node.keeping.ledger import Ledger
@@ -29,6 +28,7 @@ from ainode.node.settings.tables import DatabaseTable
 from ainode.node.web.api import Dependencies
 from ainode.node.web.station import Neighbors, Web
 from ainode.node.web.tokens import Tokens
+from support.databases import migrated
 from support.servers import free_port
 
 BREATH = timedelta(seconds=0.3)
@@ -86,8 +86,7 @@ class Bench:
             routes=self.routes,
             subscriptions=self.subscriptions,
         )
-        self.engine = database.connect(self.settings.database_url)
-        database.migrate(self.engine)
+        self.engine = migrated(self.settings.database_url)
         self.catalog, self.ledger = Catalog(self.engine), Ledger(self.engine)
         self.announcements = Announcements(self.engine)
         self.tokens = Tokens(self.folder)

@@ -4,17 +4,16 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from support.databases import migrated
 from support.postgresql import postgresql
 
-from ainode.node.keeping import database
 from ainode.node.keeping.ledger import Ledger
 
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
     """An empty ledger in `catalog.sqlite` of the test's folder."""
-    engine = database.connect(f"sqlite:///{tmp_path / 'catalog.sqlite'}")
-    database.migrate(engine)
+    engine = migrated(f"sqlite:///{tmp_path / 'catalog.sqlite'}")
     yield Ledger(engine)
     engine.dispose()
 

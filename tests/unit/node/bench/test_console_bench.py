@@ -3,8 +3,9 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
+from support.databases import migrated
+
 from ainode.node.bench.full_catalog import DESTINATIONS, fill, name_of, study_of
-from ainode.node.keeping import database
 from ainode.node.keeping.patient_index import Naming, PatientIndex
 from ainode.node.keeping.worklist import Criteria, DocumentsState, EntryState, Worklist
 from ainode.node.keeping.worklist_rows import WorklistRows
@@ -13,8 +14,7 @@ NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 def test_the_measured_catalog_has_rows_of_each_finished_state_and_finds_a_name(tmp_path: Path) -> None:
-    engine = database.connect(f"sqlite:///{tmp_path / 'catalog.sqlite'}")
-    database.migrate(engine)
+    engine = migrated(f"sqlite:///{tmp_path / 'catalog.sqlite'}")
     fill(engine, 200, NOW)
     worklist = Worklist(engine)
     for state in ("reported", "out_of_scope", "failed", "superseded", "no_route"):

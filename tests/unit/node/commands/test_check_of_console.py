@@ -4,9 +4,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from support.databases import migrated
 
 from ainode.node.diagnosis.checks import check_lines
-from ainode.node.keeping import database
 from ainode.node.keeping.people import People, Role
 from ainode.node.settings import ConsoleTable, NodeTable, Settings, WebTable
 
@@ -28,8 +28,7 @@ def with_console(folder: Path, **console: object) -> Settings:
 
 @pytest.fixture
 def people(tmp_path: Path) -> People:
-    engine = database.connect(with_console(tmp_path).database_url)
-    database.migrate(engine)
+    engine = migrated(with_console(tmp_path).database_url)
     return People(engine)
 
 

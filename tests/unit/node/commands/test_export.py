@@ -10,13 +10,13 @@ from pydicom import dcmread
 from pydicom.encaps import encapsulate
 from pydicom.uid import JPEGBaseline8Bit, RLELossless
 from support import installed
+from support.databases import migrated
 from typer.testing import CliRunner
 
 from ainode.node import testing
 from ainode.node.commands.cli import app
 from ainode.node.domain import UID, InstanceRef
 from ainode.node.errors import ConfigError
-from ainode.node.keeping import database
 from ainode.node.keeping.catalog import Catalog, StoredInstance
 from ainode.node.offline.truths import cases
 from ainode.node.settings import load
@@ -34,8 +34,7 @@ def config(tmp_path: Path) -> Path:
     path.write_text(f'[node]\ndata = "{tmp_path / "data"}"\n[audit]\nenabled = true\n', encoding="utf-8")
     (tmp_path / "routes.toml").write_text("", encoding="utf-8")
     (tmp_path / "data").mkdir()
-    engine = database.connect(load(path).database_url)
-    database.migrate(engine)
+    engine = migrated(load(path).database_url)
     images = [testing.noise(8, 8, seed=seed, **PATIENT) for seed in range(3)]
     letters = testing.noise(8, 8, seed=9, **PATIENT, BurnedInAnnotation="YES")
     for study, pictures in {"first": images, "second": [images[0], letters]}.items():

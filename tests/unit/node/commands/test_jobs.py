@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from support.databases import migrated
 from typer.testing import CliRunner
 
 from ainode.node.commands.job_commands import _delivery_row, jobs_app
@@ -30,8 +31,7 @@ def config(tmp_path: Path) -> Path:
 
 
 def receive(config: Path, *studies: str, mismatch: Mismatch | None) -> None:
-    engine = database.connect(load(config).database_url)
-    database.migrate(engine)
+    engine = migrated(load(config).database_url)
     catalog = Catalog(engine)
     for minute, study in enumerate(studies):
         at = datetime(2026, 3, 1, 12, minute, tzinfo=UTC)
@@ -80,8 +80,7 @@ def test_the_list_of_jobs_says_nothing_of_routes_where_every_study_has_one(confi
 
 def open_jobs(config: Path, count: int) -> None:
     """Open jobs of two routes in turn, an hour apart, of which every third failed."""
-    engine = database.connect(load(config).database_url)
-    database.migrate(engine)
+    engine = migrated(load(config).database_url)
     ledger = Ledger(engine)
     for number in range(count):
         at = datetime(2026, 3, 1, number, tzinfo=UTC)
@@ -150,8 +149,7 @@ def test_a_time_is_a_date_a_time_or_an_age() -> None:
 def test_a_workitem_that_was_given_up_is_listed_with_what_failed_until_a_person_has_it_claimed_again(
     config: Path,
 ) -> None:
-    engine = database.connect(load(config).database_url)
-    database.migrate(engine)
+    engine = migrated(load(config).database_url)
     at = datetime(2026, 3, 1, 12, tzinfo=UTC)
     Workitems(engine).add(KeptWorkitem("pacs", UID("1.2.7"), at, WorkitemState.FAILED, UID("1.5"), error="HTTP 409"))
     Workitems(engine).add(KeptWorkitem("pacs", UID("1.2.8"), at, WorkitemState.COMPLETED, UID("1.6")))

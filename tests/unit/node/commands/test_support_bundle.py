@@ -7,11 +7,11 @@ from zipfile import ZipFile
 
 import pytest
 import sqlalchemy as sa
+from support.databases import migrated
 
 from ainode.node.commands.support_bundle import Choices, write_bundle
 from ainode.node.domain import UID, JobState
 from ainode.node.errors import ConfigError
-from ainode.node.keeping import database
 from ainode.node.keeping.ledger import Ledger
 from ainode.node.keeping.records import Job
 from ainode.node.settings import Settings, load, sources
@@ -32,8 +32,7 @@ def config(tmp_path: Path) -> Path:
     (tmp_path / "routes.toml").write_text("", encoding="utf-8")
     (tmp_path / "data").mkdir()
     (tmp_path / "node.log").write_text(LOG, encoding="utf-8")
-    engine = database.connect(load(path).database_url)
-    database.migrate(engine)
+    engine = migrated(load(path).database_url)
     ledger, now = Ledger(engine), datetime.now(UTC)
     ledger.open(Job("job1", UID(STUDY), "spine", "h", {UID(STUDY): "00"}, now, now, ()))
     ledger.move("job1", JobState.FAILED, reason=f"series {STUDY}.7 cannot be read", at=now)

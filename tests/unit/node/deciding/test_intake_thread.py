@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from support.caller import CT, IMPLICIT, data_set
+from support.databases import migrated
 from support.intake_bench import IntakeBench, intake_bench
 from support.waiting import until
 
@@ -19,7 +20,6 @@ from ainode.node.deciding.leftovers import Recovery
 from ainode.node.deciding.liveness import Liveness
 from ainode.node.domain import UID
 from ainode.node.encoding.part10 import Origin
-from ainode.node.keeping import database
 from ainode.node.keeping.announcements import Announcements
 from ainode.node.keeping.catalog import Catalog
 from ainode.node.keeping.spool import Limits, Spool
@@ -48,8 +48,7 @@ def test_an_intake_that_waits_for_a_locked_database_is_behind_until_the_lock_is_
 ) -> None:
     monkeypatch.setattr(intake_thread, "_LONGEST_DELAY_S", 1.0)
     caplog.set_level("INFO")
-    engine = database.connect(f"sqlite:///{tmp_path / 'catalog.sqlite'}")
-    database.migrate(engine)
+    engine = migrated(f"sqlite:///{tmp_path / 'catalog.sqlite'}")
     spool = Spool(tmp_path / "spool", Limits(0, 1 << 20))
     announcements = Announcements(engine)
     doors = Doors(lambda _: None, lambda *_: None, lambda _: HandlerWeights(digest="ff"), announcements, lambda _: ())

@@ -11,6 +11,7 @@ from unittest.mock import create_autospec
 
 import pytest
 from support import installed
+from support.databases import migrated
 
 installed("hl7apy", "fhir.resources")
 
@@ -44,7 +45,6 @@ from ainode.node.jobs.courier import Courier  # noqa: E402
 from ainode.node.jobs.readings import Readings  # noqa: E402
 from ainode.node.jobs.stations import Stations  # noqa: E402
 from ainode.node.jobs.succession import former_routes  # noqa: E402
-from ainode.node.keeping import database  # noqa: E402
 from ainode.node.keeping.catalog import Catalog, StoredInstance  # noqa: E402
 from ainode.node.keeping.judgements import Judgements  # noqa: E402
 from ainode.node.keeping.ledger import Ledger  # noqa: E402
@@ -172,8 +172,7 @@ class Bench:
 @pytest.fixture
 def bench(tmp_path: Path, words: list[str]) -> Iterator[Bench]:
     study = written(tmp_path, "loud", order="loud", instances=3)
-    engine = database.connect(f"sqlite:///{tmp_path / 'catalog.sqlite'}")
-    database.migrate(engine)
+    engine = migrated(f"sqlite:///{tmp_path / 'catalog.sqlite'}")
     route = Route("spine", "support.alarming", destinations=("his", "ehr"), urgent=UrgentRule(min_probability=0.8))
     peers = (
         Peer(name="his", host="127.0.0.1", port=2575, deliver="hl7", hl7=Hl7Table(result_status="F")),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from support.databases import migrated
 from support.disks import SmallDisk, fillable_disk
 
 from ainode.node.disk import MIN_FREE_FILES, refuse_full
@@ -16,7 +17,6 @@ from ainode.node.jobs.courier import Courier
 from ainode.node.jobs.dispatcher import Conditions, Dispatcher
 from ainode.node.jobs.readings import Readings
 from ainode.node.jobs.stations import Stations
-from ainode.node.keeping import database
 from ainode.node.keeping.catalog import Catalog
 from ainode.node.keeping.ledger import Ledger
 from ainode.node.keeping.records import Job
@@ -34,8 +34,7 @@ MIB = 1 << 20
 @pytest.fixture
 def stations(tmp_path: Path) -> Iterator[Stations]:
     """Return stations with a waiting job, whose disk is above its watermark."""
-    engine = database.connect(f"sqlite:///{tmp_path / 'catalog.sqlite'}")
-    database.migrate(engine)
+    engine = migrated(f"sqlite:///{tmp_path / 'catalog.sqlite'}")
     settings = Settings(node=NodeTable(data=tmp_path, min_free_bytes=1), routes=(Route("chest", "reader"),))
     ledger = Ledger(engine)
     ledger.open(Job("job", UID("1.2"), "chest", "reader", {UID("1.2.3"): "00"}, NOW, NOW, ()))

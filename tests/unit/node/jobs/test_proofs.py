@@ -8,6 +8,7 @@ import pytest
 from pydicom import Dataset
 from support import a_file, free_port, instance_ref
 from support.archives import SmallArchive, serving
+from support.databases import migrated
 from support.rows import put_delivery, put_job, read
 from support.web_archives import http, said
 from typer.testing import CliRunner
@@ -17,7 +18,6 @@ from ainode.node.disk import sha256_of
 from ainode.node.domain import UID, DeliveryState, DocumentKind, JobState
 from ainode.node.jobs.courier import Courier
 from ainode.node.jobs.retries import deliver, deliver_study, retry
-from ainode.node.keeping import database
 from ainode.node.keeping.announcements import Announcements
 from ainode.node.keeping.catalog import Catalog
 from ainode.node.keeping.job_events import Instruction
@@ -38,8 +38,7 @@ class Bench:
     """A ledger with one reported job of two documents, and a courier to one archive."""
 
     def __init__(self, folder: Path) -> None:
-        engine = database.connect(f"sqlite:///{folder / 'catalog.sqlite'}")
-        database.migrate(engine)
+        engine = migrated(f"sqlite:///{folder / 'catalog.sqlite'}")
         self.ledger = Ledger(engine)
         paths = [folder / f"{number}.dcm" for number in range(2)]
         for path in paths:

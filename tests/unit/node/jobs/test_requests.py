@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from support.databases import migrated
 
 from ainode.node.domain import UID, InstanceRef, Location
 from ainode.node.errors import ConfigError
 from ainode.node.jobs.requests import request_of, route_of
-from ainode.node.keeping import database
 from ainode.node.keeping.catalog import Catalog, StoredInstance
 from ainode.node.keeping.records import Job
 from ainode.node.routes import PriorRule, Route
@@ -49,8 +49,7 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def catalog(tmp_path: Path) -> Iterator[Catalog]:
-    engine = database.connect(f"sqlite:///{tmp_path / 'catalog.sqlite'}")
-    database.migrate(engine)
+    engine = migrated(f"sqlite:///{tmp_path / 'catalog.sqlite'}")
     yield Catalog(engine)
     engine.dispose()
 

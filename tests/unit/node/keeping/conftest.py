@@ -3,8 +3,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-
-from ainode.node.keeping import database
+from support.databases import migrated
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -18,7 +17,6 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture
 def engine(url: str) -> Iterator[sa.Engine]:
     """An empty catalog, on both kinds of databases in turn."""
-    made = database.connect(url)
-    database.migrate(made)
+    made = migrated(url)
     yield made
     made.dispose()

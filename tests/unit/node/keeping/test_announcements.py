@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from support.databases import migrated
 
 from ainode.node.domain import UID
-from ainode.node.keeping import database
 from ainode.node.keeping.announcements import Announcement, Announcements, Fetching
 
 STUDY = UID("1.2.3")
@@ -17,8 +17,7 @@ FORMER, LATTER = "0" * 8 + "-former", "1" * 8 + "-latter"
 
 @pytest.fixture
 def announcements(tmp_path: Path) -> Iterator[Announcements]:
-    engine = database.connect(f"sqlite:///{tmp_path / 'node.sqlite'}")
-    database.migrate(engine)
+    engine = migrated(f"sqlite:///{tmp_path / 'node.sqlite'}")
     yield Announcements(engine)
     engine.dispose()
 

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 from support.answers import WEIGHTS, refusal_json, result_json, verdict
+from support.databases import migrated
 from support.rows import put_job, read
 
 from ainode.node.domain import UID, JobState
@@ -26,8 +27,7 @@ REPORTED = Outcome(JobState.REPORTED, MALIGNANT, "", 1.5, {}, NOW + timedelta(mi
 @pytest.fixture
 def ledger(url: str) -> Iterator[Ledger]:
     """The same suite holds on both databases."""
-    engine = database.connect(url)
-    database.migrate(engine)
+    engine = migrated(url)
     yield Ledger(engine)
     engine.dispose()
 

@@ -4,9 +4,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from support.databases import migrated
 
 from ainode.node.domain import UID, InstanceRef
-from ainode.node.keeping import database
 from ainode.node.keeping.catalog import Catalog, StoredInstance
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -17,8 +17,7 @@ STORED = StoredInstance(
 
 @pytest.fixture
 def catalog(url: str) -> Iterator[Catalog]:
-    engine = database.connect(url)
-    database.migrate(engine)
+    engine = migrated(url)
     yield Catalog(engine)
     engine.dispose()
 

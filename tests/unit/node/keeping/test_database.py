@@ -6,6 +6,7 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from support.databases import migrated
 
 from ainode.node.errors import DatabaseUnavailable
 from ainode.node.keeping import database
@@ -25,8 +26,7 @@ def test_an_empty_database_and_the_migrations_both_end_in_the_schema(
 
 
 def test_a_database_of_this_version_is_left_alone(tmp_path: Path) -> None:
-    engine = database.connect(f"sqlite:///{tmp_path / 'catalog.sqlite'}")
-    database.migrate(engine)
+    engine = migrated(f"sqlite:///{tmp_path / 'catalog.sqlite'}")
     database.migrate(engine)
     assert database.revision(engine) == database.HEAD
     engine.dispose()
@@ -65,8 +65,7 @@ def test_a_server_that_is_away_is_unavailable() -> None:
 
 
 def test_a_wrong_statement_stays_an_error_of_the_statement(tmp_path: Path) -> None:
-    engine = database.connect(f"sqlite:///{tmp_path / 'catalog.sqlite'}")
-    database.migrate(engine)
+    engine = migrated(f"sqlite:///{tmp_path / 'catalog.sqlite'}")
     row = {"ae_title": "A", "history": "[]"}
     with pytest.raises(sa.exc.IntegrityError), engine.begin() as connection:
         connection.execute(sa.insert(senders), [row, row])
@@ -75,13 +74,11 @@ def test_a_wrong_statement_stays_an_error_of_the_statement(tmp_path: Path) -> No
 
 def test_a_file_that_is_removed_or_replaced_under_the_node_is_lost(tmp_path: Path) -> None:
     path = tmp_path / "catalog.sqlite"
-    engine = database.connect(f"sqlite:///{path}")
-    database.migrate(engine)
+    engine = migrated(f"sqlite:///{path}")
     assert not database.is_lost(engine)
     path.unlink()
     assert database.is_lost(engine)
-    other = database.connect(f"sqlite:///{path}")
-    database.migrate(other)
+    other = migrated(f"sqlite:///{path}")
     assert database.is_lost(engine)
     assert not database.is_lost(other)
     for opened in (engine, other):

@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 
 import pytest
 import sqlalchemy as sa
+from support.databases import migrated
 
 from ainode.node.domain import UID, JobState
 from ainode.node.errors import ConfigError, DatabaseUnavailable, LeaseLost
-from ainode.node.keeping import database
 from ainode.node.keeping.executors import Executor, ExecutorKind, Executors
 from ainode.node.keeping.job_events import Instruction
 from ainode.node.keeping.lease import SharedLease, SoleLease
@@ -28,8 +28,7 @@ WORKER = Executor("worker:1", "worker", ExecutorKind.WORKER, "there", ("a",), {"
 
 @pytest.fixture
 def engine(empty_postgresql: str) -> Iterator[sa.Engine]:
-    made = database.connect(empty_postgresql)
-    database.migrate(made)
+    made = migrated(empty_postgresql)
     yield made
     made.dispose()
 

@@ -4,10 +4,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from support.databases import migrated
 from support.rows import put_delivery, read
 
 from ainode.node.domain import UID, DeliveryState, DocumentKind, InstanceRef, JobState, Judgement, Opinion
-from ainode.node.keeping import database
 from ainode.node.keeping.job_events import Instruction
 from ainode.node.keeping.judgements import Judgements
 from ainode.node.keeping.ledger import Ledger
@@ -23,8 +23,7 @@ def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
     """The same suite holds on both databases."""
     on_sqlite = request.param == "sqlite"
     url = f"sqlite:///{tmp_path / 'catalog.sqlite'}" if on_sqlite else request.getfixturevalue("server")
-    engine = database.connect(url)
-    database.migrate(engine)
+    engine = migrated(url)
     yield Ledger(engine)
     if not on_sqlite:
         with engine.begin() as connection:

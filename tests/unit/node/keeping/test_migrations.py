@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 from support import engine_tables
+from support.databases import migrated
 from support.migrations import assert_current, migrate_and_kill
 from support.processes import exit_codes, is_killed
 
@@ -134,8 +135,7 @@ def test_what_an_earlier_version_left_of_a_first_start_is_made_whole(url: str) -
 
 
 def test_rows_without_a_revision_are_refused_and_stay(url: str) -> None:
-    engine = database.connect(url)
-    database.migrate(engine)
+    engine = migrated(url)
     row = {"ae_title": "A", "history": "[]"}
     with engine.begin() as connection:
         connection.execute(sa.insert(senders).values(row))

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from support.databases import migrated
 
 from ainode.node.domain import UID
-from ainode.node.keeping import database
 from ainode.node.keeping.patient_index import Labels, Naming, PatientIndex, initials, matches, readable_name
 from ainode.node.keeping.schema import patient_index
 
@@ -17,8 +17,7 @@ LABELS = Labels("Müller^Anna Maria^^Dr.", "4711", "A-17", "Thorax nativ", "2026
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[sa.Engine]:
-    made = database.connect(f"sqlite:///{tmp_path / 'catalog.sqlite'}")
-    database.migrate(made)
+    made = migrated(f"sqlite:///{tmp_path / 'catalog.sqlite'}")
     yield made
     made.dispose()
 
@@ -45,8 +44,7 @@ def test_where_names_are_hidden_no_name_is_held_and_the_accession_number_is_foun
 
 
 def test_a_header_with_a_nul_is_kept_without_it_in_either_database(url: str) -> None:
-    engine = database.connect(url)
-    database.migrate(engine)
+    engine = migrated(url)
     index = PatientIndex(engine, Naming.FULL)
     index.write(STUDY, Labels("Roe^\0Jane\0", accession_number="\0"))
     assert index.shown([STUDY])[STUDY] == Labels("Roe, Jane")

@@ -9,13 +9,14 @@ import psutil
 import pytest
 import sqlalchemy as sa
 from support import installed
+from support.databases import migrated
 
 installed("argon2")
 
 from argon2 import PasswordHasher, Type, extract_parameters  # noqa: E402
 
 from ainode.node.errors import ConfigError  # noqa: E402
-from ainode.node.keeping import database, passwords  # noqa: E402
+from ainode.node.keeping import passwords  # noqa: E402
 from ainode.node.keeping.people import People, Role, SessionLimits, person_name, session_digest  # noqa: E402
 from ainode.node.keeping.schema import persons, sessions  # noqa: E402
 
@@ -27,8 +28,7 @@ OTHER_WORDS = "staple of four words"
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[sa.Engine]:
-    engine = database.connect(f"sqlite:///{tmp_path / 'node.sqlite'}")
-    database.migrate(engine)
+    engine = migrated(f"sqlite:///{tmp_path / 'node.sqlite'}")
     yield engine
     engine.dispose()
 
@@ -36,8 +36,7 @@ def engine(tmp_path: Path) -> Iterator[sa.Engine]:
 @pytest.fixture
 def shared_people(url: str) -> Iterator[People]:
     """The persons in a database of both kinds in turn."""
-    engine = database.connect(url)
-    database.migrate(engine)
+    engine = migrated(url)
     yield with_persons(engine)
     engine.dispose()
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine
+from support.databases import migrated
 
 from ainode.node.app import Node
 from ainode.node.disk import part_folder, place_durably, write_durably
 from ainode.node.errors import ConfigError
-from ainode.node.keeping import database
 from ainode.node.keeping.permissions import Permissions
 from ainode.node.settings import NodeTable, Settings
 
@@ -51,8 +51,7 @@ def a_data_folder(folder: Path) -> Path:
     """Return a data folder with a study, a document, a token, a database and its logs, weights and a lock."""
     for name in ("spool/kept/ab/1.dcm", "documents/job/1.dcm", "tokens.json", "weights/spine/spine.pt", "node.lock"):
         write_durably(folder / name, b"content")
-    engine = database.connect(f"sqlite:///{folder / 'catalog.sqlite'}")
-    database.migrate(engine)
+    engine = migrated(f"sqlite:///{folder / 'catalog.sqlite'}")
     _ENGINES.append(engine)
     assert {path.name for path in folder.glob("catalog*")} > {"catalog.sqlite"}, "no write-ahead log was made"
     return folder

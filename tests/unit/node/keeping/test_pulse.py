@@ -2,8 +2,9 @@
 
 from datetime import UTC, datetime
 
+from support.databases import migrated
+
 from ainode.node.domain import UID
-from ainode.node.keeping import database
 from ainode.node.keeping.ledger import Ledger
 from ainode.node.keeping.pulse import Pulse
 from ainode.node.keeping.records import Job
@@ -12,8 +13,7 @@ NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 def test_the_beat_changes_with_each_commit_and_with_nothing_else(url: str) -> None:
-    engine = database.connect(url)
-    database.migrate(engine)
+    engine = migrated(url)
     pulse, ledger = Pulse(engine), Ledger(engine)
     beat = pulse.beat()
     ledger.jobs()

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import sqlalchemy as sa
 from support import a_file, instance_ref
+from support.databases import migrated
 from support.rows import put_delivery, read
 
 from ainode.node.domain import UID, DeliveryState, DocumentKind, InstanceRef, JobState
-from ainode.node.keeping import database
 from ainode.node.keeping.announcements import Announcements
 from ainode.node.keeping.catalog import Catalog, Completion, StoredInstance
 from ainode.node.keeping.job_events import Instruction
@@ -151,8 +151,7 @@ def study_retention(ledger: Ledger, engine: sa.Engine, spool: Spool) -> StudyRet
 
 
 def test_a_folder_of_a_study_that_cannot_be_removed_keeps_no_other_study(tmp_path: Path) -> None:
-    engine = database.connect(f"sqlite:///{tmp_path / 'catalog.sqlite'}")
-    database.migrate(engine)
+    engine = migrated(f"sqlite:///{tmp_path / 'catalog.sqlite'}")
     spool, catalog = Spool(tmp_path / "spool", Limits(0, 1 << 20)), Catalog(engine)
     stays = indexed(catalog, spool, UID("1.2.1"), routed=True)
     leaves = indexed(catalog, spool, UID("1.2.2"), routed=True)
@@ -187,8 +186,7 @@ def test_why_a_study_was_not_read_goes_with_the_jobs_of_its_time_once_its_images
 
 
 def test_a_study_that_was_never_routed_is_not_removed_however_old(tmp_path: Path) -> None:
-    engine = database.connect(f"sqlite:///{tmp_path / 'catalog.sqlite'}")
-    database.migrate(engine)
+    engine = migrated(f"sqlite:///{tmp_path / 'catalog.sqlite'}")
     spool, catalog = Spool(tmp_path / "spool", Limits(0, 1 << 20)), Catalog(engine)
     folder = indexed(catalog, spool, UID("1.2.1"), routed=False)
     indexed(catalog, spool, UID("1.2.2"), routed=True)

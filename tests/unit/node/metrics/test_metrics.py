@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from support import program
+from support.databases import migrated
 from support.metrics import a_job, metrics_of, read_and_sent
 
 from ainode.node.deciding.liveness import Liveness
 from ainode.node.domain import JobState, OnEarly, Request, nothing_early
 from ainode.node.errors import DatabaseUnavailable, ReaderDied, ReaderTimeout, ReaderTooLarge
-from ainode.node.keeping import database
 from ainode.node.keeping.executors import Executor, ExecutorKind, Executors
 from ainode.node.keeping.ledger import Ledger
 from ainode.node.keeping.tasks import Task, TaskKind
@@ -24,8 +24,7 @@ from ainode.node.metrics.histogram import Histogram
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[sa.Engine]:
-    made = database.connect(f"sqlite:///{tmp_path / 'catalog.sqlite'}")
-    database.migrate(made)
+    made = migrated(f"sqlite:///{tmp_path / 'catalog.sqlite'}")
     yield made
     made.dispose()
 
@@ -171,8 +170,7 @@ def test_promtool_finds_no_fault_in_the_page(engine: sa.Engine, course: Course, 
 
 @pytest.fixture
 def shared_engine(empty_postgresql: str) -> Iterator[sa.Engine]:
-    made = database.connect(empty_postgresql)
-    database.migrate(made)
+    made = migrated(empty_postgresql)
     yield made
     made.dispose()
 
