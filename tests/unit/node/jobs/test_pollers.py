@@ -102,19 +102,19 @@ def test_what_makes_way_lets_the_next_begin_beside_it_and_no_more_make_way_than_
 ) -> None:
     names = ["first", "second", "third", "fourth", "fifth", "sixth"]
     enqueue(work, pollers, *names)
-    wait(lambda: len(work.begun) == AT_ONCE)
+    until(lambda: len(work.begun) == AT_ONCE)
     for _ in range(2):
         pollers.make_way("gated", "first")
-    wait(lambda: len(work.begun) == AT_ONCE + 1)
+    until(lambda: len(work.begun) == AT_ONCE + 1)
     for name in ("nothing of the queue", "second", "third"):
         pollers.make_way("gated", name)
-    wait(lambda: len(work.begun) == 2 * AT_ONCE)
+    until(lambda: len(work.begun) == 2 * AT_ONCE)
     pollers.ring("gated")
     assert work.begun == names[: 2 * AT_ONCE]
     work.end("third")  # which had no room to make way
-    wait(lambda: work.begun == names[: 2 * AT_ONCE + 1])
+    until(lambda: work.begun == names[: 2 * AT_ONCE + 1])
     work.end("first")
-    wait(lambda: pollers.make_way("gated", "fifth") or work.begun == names)  # once the first has ended
+    until(lambda: pollers.make_way("gated", "fifth") or work.begun == names)  # once the first has ended
 
 
 def test_what_cannot_begin_for_want_of_memory_takes_no_place_of_the_queue(
