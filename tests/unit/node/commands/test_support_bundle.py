@@ -12,6 +12,7 @@ from support.databases import migrated
 from ainode.node.commands.support_bundle import Choices, write_bundle
 from ainode.node.domain import UID, JobState
 from ainode.node.errors import ConfigError
+from ainode.node.keeping import database
 from ainode.node.keeping.ledger import Ledger
 from ainode.node.keeping.records import Job
 from ainode.node.settings import Settings, load, sources
