@@ -88,6 +88,7 @@ def serve(config: Config = None) -> None:
     memory.bound_heaps()  # before the first thread
     with memory.without_collections():
         from ainode.node.app import Ending, Node
+        from ainode.node.commands.ending import end_process
         from ainode.node.starting import reload
 
         node = Node(settings, receiver, takes_reload=True)
@@ -109,11 +110,7 @@ def serve(config: Config = None) -> None:
         else:
             reload.note_beginning(settings.data, changes)
             reload.replace_program(node.hand_over(settings.node.stop_limit_s))
-    node.stop(settings.node.stop_limit_s if ending is Ending.REQUESTED else 0.0)
-    # Exit as in a crash: the next start reads an unfinished study again. The node neither waits for the reading nor
-    # fails the job because the reader was stopped.
-    logging.shutdown()
-    os._exit(0 if ending is Ending.REQUESTED else 1)
+    end_process(node.stop, settings.node.stop_limit_s, is_requested=ending is Ending.REQUESTED)
 
 
 @app.command()

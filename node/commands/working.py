@@ -1,12 +1,11 @@
 """`ainode worker` and `ainode workers`: a process beside the node, and who is there."""
 
-import logging
-import os
 import platform
 import signal
 from collections.abc import Iterator, Sequence
 
 from ainode.node import logs
+from ainode.node.commands.ending import end_process
 from ainode.node.errors import ConfigError
 from ainode.node.keeping import database
 from ainode.node.keeping.executors import Executors
@@ -42,11 +41,7 @@ def run_worker(settings: Settings, sources: Sources, handlers: Sequence[str], na
         signal.signal(number, lambda *_: worker.request_stop())
     worker.start()
     ending = worker.wait()
-    worker.stop(settings.node.stop_limit_s if ending is Ending.REQUESTED else 0.0)
-    logging.shutdown()
-    os._exit(
-        0 if ending is Ending.REQUESTED else 1
-    )  # a reading that runs ends with the process, as at the end of `serve`
+    end_process(worker.stop, settings.node.stop_limit_s, is_requested=ending is Ending.REQUESTED)
 
 
 def worker_rows(settings: Settings) -> Iterator[tuple[str, ...]]:

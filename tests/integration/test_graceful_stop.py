@@ -12,7 +12,8 @@ from pynetdicom import AE, AllStoragePresentationContexts, evt
 from support import free_port
 from support.faults import HANG, write_handler
 from support.node import SPINE, RunningNode, configured
-from support.studies import associate, statuses, written
+from support.postgresql import postgresql_server
+from support.studies import associate, statuses, stored, written
 
 from ainode.node.domain import UID, DeliveryState, JobState
 from ainode.node.settings import Peer
@@ -135,3 +136,23 @@ def test_at_the_limit_the_node_ends_whatever_is_under_way(tmp_path: Path) -> Non
             time.sleep(0.1)
         assert node.process.wait(60) == 0
         assert sent > 3
+
+
+def test_a_node_whose_database_answers_nothing_as_it_is_stopped_ends_in_time(tmp_path: Path) -> None:
+    with postgresql_server() as server:
+        url = server.create("leaving")
+        node = configured(tmp_path / "node", more=f'[database]\nurl = "{url}"')
+        node.database = url
+        study = written(tmp_path, "read", order="told")
+        with stopping(node, 2):
+            stored(node, study)
+            node.until(lambda: node.ledger.jobs(states=[JobState.READING]), within_s=120)
+            node.engine.dispose()
+            with server.hanging():
+                terminate(node)
+                assert node.process
+                assert node.process.wait(60) == 0
+            assert "action=stop_overdue" in node.log.read_text()
+            node.start()
+            (node.folder / "told").touch()
+            assert node.read(study.uid)[0].state is JobState.REPORTED

@@ -59,13 +59,30 @@ class PostgreSQL:
 
     def kill(self) -> None:
         """Kill every process of the server at once, as `kill -9` or the kernel in want of memory does."""
-        postmaster = psutil.Process(int((self.folder / "db" / "postmaster.pid").read_text().split()[0]))
-        suspend(postmaster)  # which starts no other process from now on
-        processes = [postmaster, *postmaster.children(recursive=True)]
+        processes = self._suspended()
         for process in processes:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         psutil.wait_procs(processes, timeout=60)
+
+    @contextlib.contextmanager
+    def hanging(self) -> Iterator[None]:
+        """Let the server answer nothing, over connections that stay, as when its disk is away."""
+        processes = self._suspended()
+        for process in processes[1:]:
+            process.suspend()
+        try:
+            yield
+        finally:
+            for process in reversed(processes):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.resume()
+
+    def _suspended(self) -> list[psutil.Process]:
+        """Suspend the first process, which starts no other from now on; return all of the server, it first."""
+        postmaster = psutil.Process(int((self.folder / "db" / "postmaster.pid").read_text().split()[0]))
+        suspend(postmaster)
+        return [postmaster, *postmaster.children(recursive=True)]
 
     def _run(self, name: str, *arguments: str) -> None:
         command = _as_postgres([str(self.binaries / name), *arguments])
