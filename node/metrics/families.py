@@ -28,6 +28,7 @@ from ainode.node.receiving.pulse import ACCEPTED, ENDED, OTHER, STATUSES
 from ainode.node.receiving.receptions import Receptions
 from ainode.node.settings import Settings
 
+_BOOT: Final = re.compile(r"^btime (\d+)$", re.MULTILINE)
 _RESIDENT: Final = re.compile(r"^VmRSS:\s+(\d+) kB$", re.MULTILINE)
 _OPEN_DELIVERIES: Final = (
     DeliveryState.WAITING,
@@ -59,7 +60,7 @@ class Metrics:
     """The page of the metrics; one thread at a time."""
 
     def __init__(self, sources: Sources) -> None:
-        self._sources, self._started_at = sources, time.time()
+        self._sources, self._started_at = sources, _process_start_s()
 
     def text(self) -> str:
         """Return every metric; those of the database are left out while the database does not answer."""
@@ -198,6 +199,16 @@ def _numbered(states: Iterable[ReaderState]) -> list[tuple[dict[str, str], Reade
 
 def _age_s(since: datetime, now: datetime) -> float:
     return max((now - since).total_seconds(), 0.0)
+
+
+def _process_start_s() -> float:
+    """Return when the kernel began this process, in seconds since 1970; a reload goes on in the same process.
+
+    Source: proc(5), starttime and btime.
+    """
+    ticks = int(Path("/proc/self/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[19])
+    booted = _BOOT.search(Path("/proc/stat").read_text(encoding="ascii"))
+    return int(booted[1]) + ticks / os.sysconf("SC_CLK_TCK") if booted else time.time()
 
 
 def _processor_s() -> float:

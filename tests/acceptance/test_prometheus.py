@@ -222,7 +222,7 @@ def test_the_alerts_of_parts_of_the_disk_and_of_what_waits_is_refused_or_killed_
     finally:
         receiver.resume()
 
-    for _ in range(2):
+    for _ in range(3):
         before = obedient.node_started_at()
         node.stop()
         node.start()

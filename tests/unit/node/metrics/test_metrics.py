@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 import sqlalchemy as sa
 from support import program
@@ -97,6 +98,11 @@ def test_each_end_of_a_reader_within_a_reading_is_counted_by_its_reason(
         for reason in ("time_limit", "memory_limit", "ended")
     }
     assert ends == {"time_limit": 1, "memory_limit": 2, "ended": 1}
+
+
+def test_the_start_is_that_of_the_process_which_outlives_a_reload(engine: sa.Engine, tmp_path: Path) -> None:
+    found = values(metrics_of(engine, Course(), tmp_path).text())
+    assert found["process_start_time_seconds"] == pytest.approx(psutil.Process().create_time(), abs=1)
 
 
 def test_without_its_database_the_node_still_says_what_works(
