@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from ainode.node.audit.recorder import Recorder
-from ainode.node.deciding.events import HandlerKnown, intake_queue
+from ainode.node.deciding.events import HandlerKnown, ReceiverLost, intake_queue
 from ainode.node.deciding.intake import Doors, Intake
 from ainode.node.deciding.intake_thread import Duties, Errands, IntakeThread
 from ainode.node.deciding.labels import label
@@ -222,6 +222,11 @@ class Node:
         self._receivers.stop(max(end_s - time.monotonic(), 0.0))
         self._end(max(end_s - time.monotonic(), 0.0))
         log.info("stopped", extra={"action": "stopped"})
+
+    def replace_lost_receivers(self) -> None:
+        """Go on with the configuration that runs, where that on the disk is refused and a receiver was lost."""
+        self._receivers.replace_lost(datetime.now(UTC))
+        self._events.put(ReceiverLost())
 
     def hand_over(self, within_s: float) -> Handover:
         """Stop everything but the receiver, which goes on to answer; return it for the next program of this process.

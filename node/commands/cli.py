@@ -105,8 +105,10 @@ def serve(config: Config = None) -> None:
         problems, changes = reload.judged(config, settings)
         if problems:
             reload.note_refusal(settings.data, problems)
-            if ending:
+            if ending is Ending.TAKEN_FOR_DEAD:
                 break
+            if ending is Ending.RECEIVER_LOST:
+                node.replace_lost_receivers()
         else:
             reload.note_beginning(settings.data, changes)
             reload.replace_program(node.hand_over(settings.node.stop_limit_s))

@@ -33,7 +33,12 @@ class HandlerKnown:
     handler: str
 
 
-IntakeEvent: TypeAlias = Event | CountAnswered | StudyAnnounced | HandlerKnown
+@dataclass(frozen=True, slots=True)
+class ReceiverLost:
+    """A receiver ended, and another takes its place here: what it stored and could tell nobody lies in the spool."""
+
+
+IntakeEvent: TypeAlias = Event | CountAnswered | StudyAnnounced | HandlerKnown | ReceiverLost
 
 
 def intake_queue() -> EventQueue[IntakeEvent]:

@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 
 from ainode.node import logs
 from ainode.node.deciding import router
-from ainode.node.deciding.events import CountAnswered, HandlerKnown, IntakeEvent, StudyAnnounced
+from ainode.node.deciding.events import CountAnswered, HandlerKnown, IntakeEvent, ReceiverLost, StudyAnnounced
 from ainode.node.deciding.explanations import nearest_mismatch, storable
 from ainode.node.deciding.faults import attempt, passes, reason_of
 from ainode.node.deciding.indexing import Indexing
@@ -165,6 +165,9 @@ class Intake:
                 self._watching.announced(event.study_instance_uid, now)
             case HandlerKnown():
                 self._watching.release_handlers()
+            case ReceiverLost():
+                self._leftovers.list_all()
+                self._is_sweeping = True
 
     def route_complete(self, now: datetime) -> bool:
         """Route studies that are complete at `now`, so many that events need not wait long; return whether any was.

@@ -15,6 +15,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
@@ -211,6 +212,11 @@ class ReceiverProcess:
         if self._child:
             child, self._child = self._child, None
             child.close()
+
+    def end_associations(self, on_event: Callable[[Event], None], now: datetime) -> None:
+        """Tell that the associations of a child that was forgotten have ended: it cannot tell any more."""
+        for association in [*self._opened]:
+            self._take(AssociationEnded(association, now, is_released=False), on_event)
 
     def fault(self) -> str:
         """Return why callers are not served, '' if they are."""

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from ainode.node.receiving.events import Event
@@ -72,6 +73,21 @@ class Receivers:
                 if not process.has_accepted():
                     process.forget()
         return is_start_needed and self.is_alive()
+
+    def replace_lost(self, now: datetime) -> None:
+        """Let go of those that ended, so that `watch` starts others where the program cannot begin anew.
+
+        Their associations have ended; a sweep finds what they stored and could tell nobody.
+        """
+        message = (
+            "going on with the configuration that runs; another receiver starts here, and a sweep finds what the lost "
+            "one stored; correct what was refused, then run `ainode reload`"
+        )
+        log.error(message, extra={"action": "receiver_replaced"})
+        for process in self._processes:
+            if process.is_started and not process.is_alive():
+                process.forget()
+                process.end_associations(self._on_event, now)
 
     def _is_paused(self, process: ReceiverProcess, now_s: float) -> bool:
         loss = self._losses.get(process.number)

@@ -71,6 +71,31 @@ def test_a_study_over_two_receivers_is_read_once_and_whole_though_one_of_them_is
     third.release()
 
 
+def test_a_node_whose_files_are_refused_goes_on_when_a_receiver_is_lost_and_says_so(
+    node: RunningNode, tmp_path: Path
+) -> None:
+    study = written(tmp_path, "refused", instances=3)
+    killed, survivor = node.receivers
+    routes = node.config.with_name("routes.toml")
+    good = routes.read_text()
+    routes.write_text(f"{good}\nmistyped = 1\n")
+    first = associate_with(killed, node, study)
+    assert [store(first, path) for path in study.paths[:2]] == [0, 0]
+    killed.send_signal(signal.SIGKILL)
+    node.until(lambda: "receiver_replaced" in node.log.read_text(), within_s=120)
+    assert "unknown key" in node.log.read_text()
+    node.until(lambda: len(node.receivers) == 2 and killed not in node.receivers, within_s=120)
+    assert survivor in node.receivers
+    first.abort()
+    second = associate(node, study.paths[0])
+    assert store(second, study.paths[2]) == 0
+    second.release()
+    job, _ = node.read(study.uid)
+    assert job.state is JobState.REPORTED
+    assert len(job.content) == 3
+    assert node.log.read_text().count("ready:") == 1
+
+
 def test_a_node_whose_second_receiver_cannot_start_works_with_the_first_and_says_so(tmp_path: Path) -> None:
     port = free_port()
     node = with_two_receivers(tmp_path / "node", f"[web]\nenabled = true\nport = {port}")
