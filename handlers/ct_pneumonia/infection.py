@@ -35,6 +35,7 @@ from ainode.node.reading.weights import ModelEnvironment
 
 if TYPE_CHECKING:
     from ainode.models.lung_infection.model import InfectionModel, Prediction
+    from ainode.models.lung_infection.sides import Shares
 
 PNEUMONIA = Code("233604007", "SCT", "Pneumonia")
 _SHARE = Code("infected-share", "99AINODE", "Infected share of lung")
@@ -104,7 +105,7 @@ class Infection:
 
     def scores(self) -> dict[str, float]:
         """Return the share of each lung and of both in percent, by name."""
-        both = self.prediction.shares.both or 0.0
+        both = self._shares.both or 0.0
         sides = {f"infected share of the {name} in percent": 100 * share for name, _, share in self._sides()}
         return {**sides, "infected share of both lungs in percent": 100 * both}
 
@@ -159,9 +160,12 @@ class Infection:
         """Return the instance of a slice that was read."""
         return self.chest.slices.instances[self._number(order)].ref
 
+    @cached_property
+    def _shares(self) -> "Shares":
+        return self.prediction.shares()
+
     def _sides(self) -> Iterator[tuple[str, Code, float]]:
-        shares = self.prediction.shares
-        for side, share in (("right", shares.right), ("left", shares.left)):
+        for side, share in (("right", self._shares.right), ("left", self._shares.left)):
             if share is not None:
                 yield f"{side} lung", SIDES[side], share
 

@@ -105,10 +105,13 @@ class Answering:
             else:
                 nodules.append(answer)
         if nodules:
+            outlines = segmented({nodule.name: nodule.place for nodule in nodules}, self.reader.outlines.card.threshold)
+            nodules = [nodule.beside(outlines.owners) for nodule in nodules]
             result = self._result(
                 selection, nodules, self._algorithm(nodules, {**refusals, **selection.declined}, search)
             )
-            return replace(result, seconds={"register": tracing.register_s} if tracing.register_s else {})
+            seconds = {"register": tracing.register_s} if tracing.register_s else {}
+            return replace(result, segmented=outlines.segmented, seconds=seconds)
         return no_candidate(search, refusals) if isinstance(search, Search) else next(iter(refusals.values()))
 
     def _origins(self, tracing: Tracing, search: Search | OutOfScope | None) -> list[Origin]:
@@ -196,5 +199,4 @@ class Answering:
             scores=scores,
             continues=continued(selection, nodules),
             course=course(nodules),
-            segmented=segmented({nodule.name: nodule.place for nodule in nodules}, self.reader.outlines.card.threshold),
         )

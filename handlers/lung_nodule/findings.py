@@ -1,7 +1,7 @@
 """One nodule in the node's words: finding, key slice with box, scores, and its course over the dates."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ainode.handlers import (
     LONG_AXIS,
@@ -113,6 +113,11 @@ class Nodule:
     def place(self) -> Place:
         """Return the place of the nodule in the current study."""
         return self.trace.current
+
+    def beside(self, owners: Mapping[str, str]) -> "Nodule":
+        """Return the nodule as it is where a nodule of the same report has pixels of its outline, by its name."""
+        current = replace(self.place, owner=owners.get(self.name, ""))
+        return replace(self, trace=replace(self.trace, current=current))
 
     @property
     def carried_from(self) -> str:

@@ -30,14 +30,25 @@ def outline_of(place: Place) -> Outline | None:
     return Outline(frame, place.key_slice.series_instance_uid, contours)
 
 
+@dataclass(frozen=True, slots=True)
+class SegmentedNodules:
+    """The segments of the nodules of the current study."""
+
+    segmented: Segmented | None
+    """None without an outline"""
+    owners: Mapping[str, str]
+    """by the name of a nodule whose outline has pixels of an earlier one: the name of that one"""
+
+
 @dataclass(slots=True)
 class _Labels:
     """The labels on each image so far."""
 
     by_image: dict[InstanceRef, NDArray[np.uint8]] = field(default_factory=dict)
 
-    def add(self, place: Place, nodule: OutlinedNodule, label: int, threshold: float) -> None:
-        """Put a label on the pixels of the nodule that no other nodule has."""
+    def add(self, place: Place, nodule: OutlinedNodule, label: int, threshold: float) -> int:
+        """Put a label on the pixels of the nodule that no other nodule has; return one that has some, 0 for none."""
+        owner = 0
         mask = voxel_mask(nodule, place.grid, threshold)
         last = np.asarray(mask.shape)[:, None, None] - 1
         for number in _slices_through(place, nodule):
@@ -47,7 +58,9 @@ class _Labels:
             if inside.any():
                 image = place.slices.instances[number].ref
                 labels = self.by_image.setdefault(image, np.zeros(inside.shape, np.uint8))
+                owner = max(owner, int(labels[inside].max()))
                 labels[inside & (labels == 0)] = label
+        return owner
 
 
 def _slices_through(place: Place, nodule: OutlinedNodule) -> range:
@@ -58,16 +71,18 @@ def _slices_through(place: Place, nodule: OutlinedNodule) -> range:
     return range(max(0, floor(min(depths))), min(len(place.slices.instances), ceil(max(depths)) + 1))
 
 
-def segmented(places: Mapping[str, Place], threshold: float) -> Segmented | None:
-    """Return a segment for each nodule of the current study by its name; None without an outline."""
-    labels = _Labels()
-    for label, place in enumerate(places.values(), start=1):
-        if isinstance(place.outlined, OutlinedNodule):
-            labels.add(place, place.outlined, label, threshold)
+def segmented(places: Mapping[str, Place], threshold: float) -> SegmentedNodules:
+    """Return a segment for each nodule of the current study by its name; a pixel is of the first that has it."""
+    labels, names = _Labels(), tuple(places)
+    owners: dict[str, str] = {}
+    for label, (name, place) in enumerate(places.items(), start=1):
+        owner = labels.add(place, place.outlined, label, threshold) if isinstance(place.outlined, OutlinedNodule) else 0
+        if owner:
+            owners[name] = names[owner - 1]
     if not labels.by_image:
-        return None
-    segments = tuple(Segment(name, ABNORMAL_STRUCTURE, NODULE, finding=name) for name in places)
+        return SegmentedNodules(None, owners)
+    segments = tuple(Segment(name, ABNORMAL_STRUCTURE, NODULE, finding=name) for name in names)
     maps = starmap(label_map, labels.by_image.items())
     distances_mm = {place.slices.spacing_mm[0] for place in places.values()}
     distance_mm = distances_mm.pop() if len(distances_mm) == 1 else None
-    return Segmented("LUNG_NODULES", segments, tuple(maps), distance_mm)
+    return SegmentedNodules(Segmented("LUNG_NODULES", segments, tuple(maps), distance_mm), owners)

@@ -54,6 +54,8 @@ class Place:
     slices_below: int
     """the number of the whole CT's slices below the volume"""
     outlined: OutlinedNodule | Omission
+    owner: str = ""
+    """the nodule that has pixels of this outline in the segmentation; '' where all its pixels are this nodule's"""
 
     @property
     def grid(self) -> Grid:
@@ -88,7 +90,10 @@ class Place:
     @property
     def size(self) -> Size | Omission:
         """Return the size of the nodule, and whose size it is; or why it has none."""
-        return size_of(self.location, self.outlined, self.grid)
+        size = size_of(self.location, self.outlined, self.grid)
+        if self.owner and isinstance(size, Size) and size.is_outlined:
+            return Omission("shared", f"its outline has pixels of {self.owner}, and a pixel is of one nodule")
+        return size
 
     @property
     def location(self) -> Location:

@@ -19,10 +19,12 @@ _RIM = 0.5
 """voxels from the outermost centers to the edge: the mean of balls of 5 to 20 mm"""
 
 
-def axes_mm(mask: Mask, step_mm: float) -> tuple[float, float]:
-    """Return the long and the short axis of a mask (Z, Y, X) of cubic voxels, in the layer with the largest mean."""
-    long_axis, short_axis = max((_layer_axes(layer) for layer in mask if layer.any()), key=sum)
-    return long_axis * step_mm, short_axis * step_mm
+def axes_mm(mask: Mask, pixel_mm: tuple[float, float]) -> tuple[float, float]:
+    """Return the long and the short axis of a mask (Z, Y, X), in the layer with the largest mean.
+
+    Units: `pixel_mm` is the distance of rows and of columns.
+    """
+    return max((_layer_axes(layer, pixel_mm) for layer in mask if layer.any()), key=sum)
 
 
 def maximum_mm(mask: Mask, step_mm: float) -> float:
@@ -49,15 +51,16 @@ def contours(patch: Grid, mask: Mask, scan: Grid) -> Iterator[tuple[Position, ..
             yield tuple(triple(corner) for corner in corners)
 
 
-def _layer_axes(layer: Mask) -> tuple[float, float]:
-    """Return the longest diameter of a mask's layer, and the mask's width across that diameter, in voxels."""
-    points = _hull(np.argwhere(layer))
+def _layer_axes(layer: Mask, pixel_mm: tuple[float, float]) -> tuple[float, float]:
+    """Return the longest diameter of a mask's layer, and the mask's width across that diameter, in mm."""
+    points = _hull(np.argwhere(layer)) * np.asarray(pixel_mm)
     distances = squareform(pdist(points))
     first, second = np.unravel_index(int(distances.argmax()), distances.shape)
     diameter = points[second] - points[first]
     length = float(np.linalg.norm(diameter))
     across = np.ptp(points @ np.asarray((-diameter[1], diameter[0]))) / length if length else 0.0
-    return length + _RIM, float(across) + _RIM
+    rim_mm = _RIM * sum(pixel_mm) / 2
+    return length + rim_mm, float(across) + rim_mm
 
 
 def _hull(points: NDArray[np.intp]) -> NDArray[np.intp]:

@@ -41,6 +41,8 @@ class NoduleSize:
     perpendicular, in the axial slice with the largest mean of both; `diameter_mm` is that mean, not rounded
     (MacMahon et al., Guidelines for Management of Incidental Pulmonary Nodules, Radiology 2017). `maximum_mm` is the
     largest diameter in any direction.
+
+    Of an outline by the network, axes, volume and contours are those of the voxels of the scan that it holds.
     """
 
     position_mm: Position
@@ -216,7 +218,7 @@ def _volume(segmentation: _Segmentation) -> float:
 def _size(segmentation: _Segmentation, scan: Grid) -> NoduleSize:
     """Return the size of a nodule that is cut out of a scan."""
     voxels = np.argwhere(segmentation.region.mask)
-    long_axis, short_axis = axes_mm(segmentation.region.mask, _STEP_MM)
+    long_axis, short_axis = axes_mm(segmentation.region.mask, (_STEP_MM, _STEP_MM))
     return NoduleSize(
         position_mm=triple(segmentation.patch.positions(voxels.mean(axis=0))),
         long_axis_mm=long_axis,

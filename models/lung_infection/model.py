@@ -16,7 +16,7 @@ from ainode.models.lung_infection.aerated import possible_lung
 from ainode.models.lung_infection.card import Card, read_card
 from ainode.models.lung_infection.outline import outlined
 from ainode.models.lung_infection.preprocess import SIDE, Array, network_input, on_slice, slice_picture
-from ainode.models.lung_infection.sides import Mask, Shares, shares_of
+from ainode.models.lung_infection.sides import Mask, Shares, SlicePixels, left_lung, shares_of
 from ainode.models.running.runtime import Execution, Recipe, Runner, runner, sha256_of
 
 if TYPE_CHECKING:
@@ -29,15 +29,20 @@ _BATCH = 4
 class Prediction:
     """The model's reading of one chest.
 
-    Shapes: lung, infected (n, 256, 256) of the slices `numbers`, counted from the lowest; lung holds infected.
+    Shapes: lung, left, infected (n, 256, 256) of the slices `numbers`, counted from the lowest; lung holds left and
+    infected.
     """
 
     numbers: tuple[int, ...]
-    shares: Shares
     lung: Mask = field(repr=False)
+    left: Mask = field(repr=False)
     infected: Mask = field(repr=False)
     shape: tuple[int, ...]
     """the volume's shape (Z, Y, X)"""
+
+    def shares(self) -> Shares:
+        """Return the infected share of each lung, counted on the pixels of the slices, which a segmentation holds."""
+        return shares_of(self._pixels_of(order) for order in range(len(self.numbers)))
 
     def infected_on(self, order: int) -> Mask:
         """Return the infection on the pixels (Y, X) of the slice `numbers[order]`."""
@@ -60,8 +65,16 @@ class Prediction:
         axes = np.meshgrid(*(np.linspace(0, count - 1, size) for count, size in ends), indexing="ij")
         return self.infected_at(np.asarray(axes)).transpose(2, 1, 0)
 
+    def _pixels_of(self, order: int) -> SlicePixels:
+        lung = self.lung_on(order)
+        left, right = (self._smooth_on_slice(side) for side in (self.left[order], self.lung[order] & ~self.left[order]))
+        return SlicePixels(lung, lung & (left >= right), self.infected_on(order))
+
     def _on_slice(self, mask: Mask) -> Mask:
-        return on_slice(mask.astype(np.float32), *self.shape[1:]) > 0.5  # noqa: PLR2004  # the nearest pixel's border
+        return self._smooth_on_slice(mask) > 0.5  # noqa: PLR2004  # the nearest pixel's border
+
+    def _smooth_on_slice(self, mask: Mask) -> Array:
+        return on_slice(mask.astype(np.float32), *self.shape[1:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +129,9 @@ class InfectionModel:
         pictures = np.stack([slice_picture(slice_) for slice_ in chosen])
         possible = np.stack([possible_lung(slice_) for slice_ in chosen])
         lung, infected = outlined(self.probabilities(pictures) * possible[:, None], self.card.decision)
-        shares = shares_of(lung, infected)
-        if shares.both is None:
+        if not lung.any():
             raise UnusablePicture("no lung was outlined on any slice")
-        return Prediction(numbers, shares, lung, infected, hounsfield.shape)
+        return Prediction(numbers, lung, left_lung(lung), infected, hounsfield.shape)
 
     def probabilities(self, pictures: NDArray[np.uint8]) -> Array:
         """Return lung and infection of pictures, 0 to 1; (n, 256, 256) in, (n, 2, 256, 256) out."""

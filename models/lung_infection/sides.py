@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -28,14 +29,25 @@ class Shares:
     both: float | None
 
 
-def shares_of(lung: Mask, infected: Mask) -> Shares:
-    """Return the infected share of each lung.
+@dataclass(frozen=True, slots=True)
+class SlicePixels:
+    """What the pixels of a slice are.
 
-    Shapes: (n, rows, columns), slices an even distance apart, columns to the patient's left; lung holds infected.
+    Shapes: (rows, columns), columns to the patient's left; lung holds left and infected.
     """
-    is_left = left_lung(lung)
-    sides = ((lung & ~is_left), (lung & is_left), lung)
-    return Shares(*(_share(infected, side) for side in sides))
+
+    lung: Mask
+    left: Mask
+    infected: Mask
+
+
+def shares_of(slices: Iterable[SlicePixels]) -> Shares:
+    """Return the infected share of each lung of slices an even distance apart: infected pixels by pixels of lung."""
+    counts = np.zeros((2, 2), np.int64)  # right and left; infected and all
+    for pixels in slices:
+        for number, side in enumerate((pixels.lung & ~pixels.left, pixels.left)):
+            counts[number] += ((pixels.infected & side).sum(), side.sum())
+    return Shares(*(int(infected) / int(all_) if all_ else None for infected, all_ in (*counts, counts.sum(axis=0))))
 
 
 def left_lung(lung: Mask) -> Mask:
@@ -68,8 +80,3 @@ def _middle(lung: Mask) -> int:
     low, high = (int(first + part * (last - first)) for part in _CENTRAL)
     smooth: NDArray[np.float64] = ndimage.gaussian_filter1d(counts, _SMOOTHING)
     return low + int(smooth[low : high + 1].argmin())
-
-
-def _share(infected: Mask, side: Mask) -> float | None:
-    count = int(side.sum())
-    return float((infected & side).sum() / count) if count else None

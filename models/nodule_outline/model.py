@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 
 from ainode.models.card import ThresholdCard
@@ -32,6 +31,7 @@ _LUNG_HU, _LEAST_LUNG = -500.0, 0.03
 # Source: Hansell et al., Fleischner Society: Glossary of Terms for Thoracic Imaging, Radiology 2008 (mass).
 MASS_MM = 30.0
 NO_NODULE = Omission("no-nodule", "no nodule at this point")
+_BETWEEN_VOXELS = Omission("no-voxel", "what is outlined at this point lies between the voxels of the scan: no size")
 _CORE = 0.6
 _CENTERED_MM = 1.0
 """a point as near as this to the middle of its outline is asked once"""
@@ -131,7 +131,8 @@ class OutlineModel:
         middle_mm = _middle(view.cells, view.region)
         if dist(middle_mm, position_mm) > _CENTERED_MM:
             view = self._nearer(view, scan, middle_mm, CELL_MM)
-        return _outlined(self._nearer(view, scan, middle_mm, WIDE_CELL_MM) if view.is_cut else view, scan)
+        chosen_view = self._nearer(view, scan, middle_mm, WIDE_CELL_MM) if view.is_cut else view
+        return _outlined(chosen_view, scan, self.card.threshold)
 
     def _nearer(self, view: _View, scan: Grid, middle_mm: Position, cell_mm: float) -> _View:
         """Return the map around the middle of a view's outline; the view itself where the map has no outline."""
@@ -196,38 +197,57 @@ def _middle(cells: Grid, region: Mask) -> Position:
     return triple(cells.positions(np.argwhere(region).mean(axis=0)))
 
 
-def _outlined(view: _View, scan: Grid) -> OutlinedNodule | Omission:
-    """Return the nodule of a view, measured."""
+def _outlined(view: _View, scan: Grid, threshold: float) -> OutlinedNodule | Omission:
+    """Return the nodule of a view, measured on the voxels of the scan; a nodule between the voxels has no size."""
     mask, (cell_mm, _, _) = view.region, view.cells.spacing_mm
     if mask is None:
         raise ValueError("a view without a region has no size")
-    long_axis, short_axis = axes_mm(mask, cell_mm)
+    window, voxels = _voxels(view.cells, view.probability, mask, scan, threshold)
+    if not voxels.any():
+        return _BETWEEN_VOXELS
+    long_axis, short_axis = axes_mm(voxels, (scan.spacing_mm[1], scan.spacing_mm[2]))
     depth = ndimage.distance_transform_edt(mask)
     size = NoduleSize(
         position_mm=_middle(view.cells, mask),
         long_axis_mm=long_axis,
         short_axis_mm=short_axis,
         maximum_mm=maximum_mm(mask, cell_mm),
-        volume_mm3=float(mask.sum()) * cell_mm**3,
+        volume_mm3=float(voxels.sum() * np.prod(scan.spacing_mm)),
         density_hu=float(np.median(view.cells.values[depth >= _CORE * depth.max()])),
-        outline=tuple(contours(view.cells, mask, scan)),
+        outline=tuple(contours(scan.part_in(window), voxels, scan)),
     )
     return OutlinedNodule(view.cells, view.probability, mask, size)
 
 
-def voxel_mask(nodule: OutlinedNodule, scan: Grid, threshold: float) -> NDArray[np.bool_]:
-    """Return the outline on the voxels of the scan: where the probability between cells is above a threshold."""
-    around = np.where(ndimage.binary_dilation(nodule.mask), nodule.probability, 0)
-    first = nodule.cells.indices(scan.positions((0, 0, 0)))
-    step = np.asarray(scan.spacing_mm) / np.asarray(nodule.cells.spacing_mm)
-    axes = [at + np.arange(n) * s for at, n, s in zip(first, scan.values.shape, step, strict=True)]
-    low = [int(np.searchsorted(axis, 0.0)) for axis in axes]
-    high = [int(np.searchsorted(axis, SIDE - 1.0, side="right")) for axis in axes]
-    indices = np.meshgrid(*(a[b:t] for a, b, t in zip(axes, low, high, strict=True)), indexing="ij")
+def voxel_mask(nodule: OutlinedNodule, scan: Grid, threshold: float) -> Mask:
+    """Return the voxels of the scan that an outline holds: where the probability is above a threshold.
+
+    Their number times the volume of a voxel is the nodule's volume, at the threshold of the card.
+    """
     mask = np.zeros(scan.values.shape, bool)
-    window = tuple(slice(b, t) for b, t in zip(low, high, strict=True))
-    mask[window] = ndimage.map_coordinates(around, indices, order=1) > threshold
+    window, voxels = _voxels(nodule.cells, nodule.probability, nodule.mask, scan, threshold)
+    mask[window] = voxels
     return mask
+
+
+def _voxels(
+    cells: Grid, probability: Array, region: Mask, scan: Grid, threshold: float
+) -> tuple[tuple[slice, ...], Mask]:
+    """Return the window of the scan that the cells cover, and which of its voxels lie in the region.
+
+    A voxel is judged by the probability between the cells around its center. The window has two voxels or more along
+    each axis, as a grid has.
+    """
+    around = np.where(ndimage.binary_dilation(region), probability, 0)
+    first = cells.indices(scan.positions((0, 0, 0)))
+    step = np.asarray(scan.spacing_mm) / np.asarray(cells.spacing_mm)
+    axes = [at + np.arange(n) * s for at, n, s in zip(first, scan.values.shape, step, strict=True)]
+    low = [min(int(np.searchsorted(axis, 0.0)), len(axis) - 2) for axis in axes]
+    ends = (int(np.searchsorted(axis, SIDE - 1.0, side="right")) for axis in axes)
+    high = [max(end, start + 2) for end, start in zip(ends, low, strict=True)]
+    indices = np.meshgrid(*(a[b:t] for a, b, t in zip(axes, low, high, strict=True)), indexing="ij")
+    window = tuple(slice(b, t) for b, t in zip(low, high, strict=True))
+    return window, np.asarray(ndimage.map_coordinates(around, indices, order=1) > threshold)
 
 
 def reference_scan() -> tuple[Grid, Position]:

@@ -242,7 +242,11 @@ class LabelMap:
 
 @dataclass(frozen=True, slots=True)
 class Segmented:
-    """Segments on the images of the current study; a pixel belongs to one segment at most."""
+    """Segments on the images of the current study; a pixel belongs to one segment at most.
+
+    The rule of sizes: what a handler says of the size of a segment it counts on these pixels, so that a reader who
+    counts them in the segmentation finds the number of the report.
+    """
 
     name: str
     """Content Label: capitals, digits, spaces and underscores, 16 at most (CS)"""

@@ -11,7 +11,7 @@ import pytest
 from conformance.made import CONTEXT, a_finding, a_result
 from conformance.test_outlines import DIAMETER, MM
 from numpy.typing import NDArray
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 from support import installed, instance_ref
 
 installed("torch", "openvino", "safetensors", "scipy")
@@ -20,12 +20,14 @@ from ainode import weights  # noqa: E402  # after the packages were seen to be h
 from ainode.handlers.lung_nodule.outlines import outline_of, segmented  # noqa: E402
 from ainode.handlers.lung_nodule.places import Place, Spot, places_in  # noqa: E402
 from ainode.handlers.lung_nodule.selecting import stack_at  # noqa: E402
+from ainode.handlers.lung_nodule.sizes import Size  # noqa: E402
 from ainode.models.nodule_outline.card import read_card  # noqa: E402
 from ainode.models.nodule_outline.model import OutlineModel  # noqa: E402
 from ainode.models.running.runtime import Execution  # noqa: E402
 from ainode.node import reports, testing  # noqa: E402
 from ainode.node.domain import DocumentKind, Location, Measurement, OutOfScope, SyntheticImage, Value, refs  # noqa: E402
 from ainode.node.encoding import headers  # noqa: E402
+from ainode.node.imaging.extents import extent_of, mask_layer  # noqa: E402
 from ainode.node.imaging.geometry import Stack, stack  # noqa: E402
 
 CENTER = np.array((-31.0, 22.0, 117.0))
@@ -117,7 +119,7 @@ def test_segmentation_and_contours_lie_at_the_nodule(name: str, model: OutlineMo
         findings=(finding,),
         captures=(),
         evidence=refs(place.slices.instances),
-        segmented=segmented({"nodule 1": place}, model.card.threshold),
+        segmented=segmented({"nodule 1": place}, model.card.threshold).segmented,
     )
     kind = DocumentKind.SEGMENTATION_FRACTIONAL
     documents = reports.documents(result, by_uid, replace(CONTEXT, optional=(kind,)))
@@ -132,8 +134,24 @@ def test_segmentation_and_contours_lie_at_the_nodule(name: str, model: OutlineMo
     (group,) = highdicom.sr.srread(
         files[DocumentKind.STRUCTURED_REPORT]
     ).content.get_volumetric_roi_measurement_groups()
+    assert_sized_as_measured(place, dcmread(files[kind]))
     (segment,) = dcmread(files[kind]).SegmentSequence
     assert (segment.TrackingID, segment.TrackingUID) == (group.tracking_identifier, group.tracking_uid)
+
+
+def assert_sized_as_measured(place: Place, segmentation: Dataset) -> None:
+    """Check that volume and axes of the report are what its segmentation holds, to anyone who counts pixels."""
+    measures = segmentation.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    row_mm, column_mm = (float(value) for value in measures.PixelSpacing)
+    masks = segmentation.pixel_array > 0
+    assert isinstance(place.size, Size)
+    voxel_mm3 = float(measures.SpacingBetweenSlices) * row_mm * column_mm
+    assert place.size.volume_mm3 == pytest.approx(masks.sum() * voxel_mm3)
+    steps = np.array((0.0, row_mm, 0.0)), np.array((column_mm, 0.0, 0.0))
+    read_back = extent_of([mask_layer(mask, np.array((0.0, 0.0, number)), *steps) for number, mask in enumerate(masks)])
+    assert read_back is not None
+    assert place.size.long_axis_mm == pytest.approx(read_back.long_axis_mm, abs=0.05)
+    assert place.size.short_axis_mm == pytest.approx(read_back.short_axis_mm, abs=0.2)
 
 
 def contour_points(report: Path) -> Vectors:

@@ -191,7 +191,9 @@ def test_a_cross_in_the_left_lung_is_outlined_at_its_place_in_segmentation_and_c
     )
     assert left.measurements[0].value > 10 * right.measurements[0].value
     assert set(right.evidence) <= set(result.key_images)
-    assert result.scores["infected share of both lungs in percent"] > 0
+    infected_count, lung_count = (sum(int((plane >= least).sum()) for plane in maps.values()) for least in (2, 1))
+    share = 100 * infected_count / lung_count
+    assert result.scores["infected share of both lungs in percent"] == pytest.approx(share, rel=1e-9)
 
 
 def test_without_weights_of_the_infection_the_report_says_what_makes_them(

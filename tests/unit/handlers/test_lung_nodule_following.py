@@ -135,7 +135,7 @@ def test_the_size_of_today_is_reported_in_whole_millimeters(handler: LungNodule,
     result = read(handler, now)
     found = {code: (one[0].value, one[0].unit.value) for code, one in measured(result).items()}
     # As generous as the readers whom the network learned from: the card says by how much.
-    assert found["81827009"] == (15, "mm")
+    assert found["81827009"] == (14, "mm")
     assert found["103339001"][0] == pytest.approx(14, abs=1)
     assert found["103340004"][0] == pytest.approx(14, abs=1)
     assert 1 < found["118565006"][0] / ball_mm3(13) < 1.4
@@ -529,6 +529,25 @@ def test_what_is_said_of_several_nodules_names_them(
     assert said(result)["current scan alone"] == "; ".join(told)
     assert len(result.captures) == len(result.findings) == 2
     assert [segment.finding for segment in result.segmented.segments] == ["nodule 1", "nodule 2"]  # type: ignore[union-attr]
+
+
+def test_two_marks_in_one_nodule_leave_its_pixels_to_the_first_and_the_other_has_no_size(
+    handler: LungNodule, now: Study
+) -> None:
+    selection = handler.select(now)
+    assert isinstance(selection, Selection)
+    (mark,) = selection.locations
+    x, y, z = mark.position_mm
+    other = Location((x + 2, y, z), "request", mark.frame_of_reference_uid)
+    result = handler.read(replace(selection, locations=(mark, other)))
+    assert isinstance(result, Result)
+    volumes = [
+        [one.value for one in finding.measurements if one.concept.meaning == "Volume"] for finding in result.findings
+    ]
+    assert result.segmented is not None
+    counts = [sum(one.labels.count(label) for one in result.segmented.maps) for label in (1, 2)]
+    assert volumes == [[round(counts[0] * 1.2**3)], []]
+    assert said(result)["size left out"].startswith("nodule 2: shared, its outline has pixels of nodule 1")
 
 
 # The real thin CT, and the same patient lying otherwise

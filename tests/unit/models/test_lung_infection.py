@@ -24,7 +24,7 @@ from ainode.models.lung_infection.model import InfectionModel
 from ainode.models.lung_infection.network import InfectionNetwork
 from ainode.models.lung_infection.outline import outlined
 from ainode.models.lung_infection.preprocess import SIDE, slice_picture, stretched
-from ainode.models.lung_infection.sides import shares_of
+from ainode.models.lung_infection.sides import Shares, SlicePixels, left_lung, shares_of
 from ainode.models.lung_infection.training import Material, trained
 from ainode.models.phantoms.thorax import Field, thorax
 from ainode.models.running.checkpoints import save_half
@@ -135,6 +135,23 @@ def test_values_that_are_not_finite_are_refused(tmp_path: Path) -> None:
         model_of(Bright(), tmp_path).predict(np.full((4, 64, 64), np.nan, np.float32), 5.0)
 
 
+@pytest.mark.parametrize("side", [300, 512])
+def test_the_shares_are_those_of_the_pixels_that_are_outlined(tmp_path: Path, side: int) -> None:
+    hounsfield = a_body(4, side, side)
+    hounsfield[1:3, side // 3 : side // 3 + side // 11, side // 4 : side // 4 + side // 13] = 300
+    prediction = model_of(Bright(), tmp_path).predict(hounsfield, 5.0)
+    infected, lung = (
+        sum(int(pixels_on(order).sum()) for order in range(4))
+        for pixels_on in (prediction.infected_on, prediction.lung_on)
+    )
+    assert infected > 0
+    assert prediction.shares().both == infected / lung
+
+
+def shares_in(lung: NDArray[np.bool_], infected: NDArray[np.bool_]) -> Shares:
+    return shares_of(SlicePixels(*slice_) for slice_ in zip(lung, left_lung(lung), infected, strict=True))
+
+
 def test_each_lung_has_its_own_share_though_a_tip_crosses_the_middle() -> None:
     lung = np.zeros((2, 100, 100), bool)
     lung[:, 30:70, 10:40] = True
@@ -143,7 +160,7 @@ def test_each_lung_has_its_own_share_though_a_tip_crosses_the_middle() -> None:
     lung[0, 30:33, 45:60] = True
     infected = np.zeros_like(lung)
     infected[:, 50:70, 60:90] = True
-    shares = shares_of(lung, infected)
+    shares = shares_in(lung, infected)
     assert shares.right == 0
     assert shares.left == pytest.approx(0.5, abs=0.02)
     assert shares.both == pytest.approx(0.25, abs=0.02)
@@ -154,7 +171,7 @@ def test_lungs_that_meet_are_parted_at_the_middle() -> None:
     lung[0, 20:50, 10:90] = True
     lung[0, 25:50, 46:54] = False
     infected = lung & (np.arange(100) < 50)
-    shares = shares_of(lung, infected)
+    shares = shares_in(lung, infected)
     assert shares.right == pytest.approx(1, abs=0.05)
     assert shares.left == pytest.approx(0, abs=0.05)
 
@@ -171,7 +188,7 @@ def test_lung_lies_where_the_body_encloses_air_and_what_such_air_closes_around()
 
 def test_no_lung_has_no_share() -> None:
     nothing = np.zeros((1, 8, 8), bool)
-    assert shares_of(nothing, nothing).both is None
+    assert shares_in(nothing, nothing).both is None
 
 
 def test_infection_outside_of_the_lung_and_specks_do_not_count() -> None:

@@ -72,7 +72,8 @@ def test_both_nodules_of_a_chest_are_found_outlined_and_judged(
     answer = outlined(detection, search.reader, scan, 4)
     for middle, ball in zip(middles, BALLS, strict=True):
         (nodule,) = (nodule for nodule in answer.nodules if dist(nodule.position_mm, middle) < 2)
-        assert nodule.outline.size.long_axis_mm == pytest.approx(ball.diameter_mm, rel=0.25)
+        # A generous outline, on pixels of 1.8 mm.
+        assert nodule.outline.size.long_axis_mm == pytest.approx(ball.diameter_mm, abs=2.5)
         assert 0 < search.reader.prediction(nodule.outline, scan).probability < 1
     sureness = [nodule.mark.probability for nodule in answer.nodules]
     assert sureness == sorted(sureness, reverse=True)
