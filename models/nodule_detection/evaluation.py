@@ -48,7 +48,6 @@ class Case:
     key: str
     diameter_mm: float
     is_nodule: bool
-    is_implant: bool
     score: float
     strength: float
     picture: NDArray[np.float32]
@@ -189,7 +188,6 @@ def _implant_case(search: Search, scan: Grid, implant: Implant, probabilities: N
         implant.patient,
         implant.diameter_mm,
         implant.is_nodule,
-        is_implant=True,
         score=_MISSED if best is None else float(probabilities[best]),
         strength=0.0 if best is None else float(search.blobs.strengths[rows].max()),
         picture=_picture(search, place),
@@ -206,7 +204,6 @@ def _plain_cases(model: NoduleDetector, chest: Chest) -> list[Case]:
             f"{chest.name} {row}",
             0.0,
             is_nodule=False,
-            is_implant=False,
             score=float(probabilities[row]),
             strength=float(blobs.strengths[row]),
             picture=_picture(search, blobs.places[row]),

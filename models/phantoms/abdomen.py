@@ -44,7 +44,6 @@ _DARKER = (40, 70)
 _RADIUS = (12, 22)
 # A slice shows a tumor when it cuts at least this area of the mass.
 _LEAST_MM2 = 60.0
-_TILE = 1.0
 
 
 @dataclass(frozen=True, slots=True)

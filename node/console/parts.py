@@ -5,13 +5,14 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 import sqlalchemy as sa
-from fastapi import Path
+from fastapi import HTTPException, Path
 
 from ainode.node.console.rendering.client import Rendering
 from ainode.node.domain import UID_PATTERN
 from ainode.node.keeping.announcements import Announcements
 from ainode.node.keeping.catalog import Catalog
 from ainode.node.keeping.ledger import Ledger
+from ainode.node.keeping.records import Job
 from ainode.node.logs import RecentLines
 from ainode.node.reading.readers import Readers
 from ainode.node.receiving.receptions import Receptions
@@ -67,3 +68,18 @@ class Parts:
     def announcements(self) -> Announcements:
         """Return the announced studies."""
         return self.web.announcements
+
+    def reading(self, study: str, job: str) -> Job:
+        """Return a job of the study that was read.
+
+        Raises: HTTPException 404.
+        """
+        try:
+            row = self.ledger.job(job)
+        except LookupError as error:
+            raise HTTPException(
+                404, f"job {job} is not here, or its documents were removed; send the study again"
+            ) from error
+        if row.study_instance_uid != study or not row.result:
+            raise HTTPException(404, f"study {study} has no reading {job}; see the page of the study")
+        return row

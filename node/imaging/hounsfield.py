@@ -53,14 +53,6 @@ def _header_reason(instance: Instance) -> str:
     return "" if unit.strip().upper() in _NAMES else f"{name} is {as_code(unit)!r}"
 
 
-def values_reason(values: NDArray[np.float32]) -> str:
-    """Return why a sample of a CT's values cannot be Hounsfield units, in words; '' if the sample can be.
-
-    Shapes: any; the sample holds whole slices from the middle of a body.
-    """
-    return range_reason(values) or tissue_reason(values)
-
-
 def range_reason(values: NDArray[np.float32]) -> str:
     """Return why a sample of a CT's values is of another range than Hounsfield units, in words; '' if it is not."""
     low, high = np.percentile(values, (0.5, 99.5))

@@ -6,7 +6,7 @@ still has the bytes that were made; the audit trail names person, study and file
 
 from collections.abc import Sequence
 
-from fastapi import APIRouter, HTTPException, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from ainode.node.audit.messages import exported, study_subject
 from ainode.node.console.answers import ShownDocument, answer_of
@@ -62,26 +62,26 @@ class StudyFiles:
 
     def result(self, study: StudyUid, job: JobId, visit: Viewer) -> Response:
         """Return the result.json of a job."""
-        content = self._job(study, job).result.encode()
+        content = self._parts.reading(study, job).result.encode()
         self._record(visit, study, [], "result.json")
         return taken_text("result.json", content)
 
     def text(self, study: StudyUid, job: JobId, visit: Viewer) -> Response:
         """Return the report.txt of a job, in the words of `ainode read`."""
-        content = self._text(self._job(study, job))
+        content = self._text(self._parts.reading(study, job))
         self._record(visit, study, [], "report.txt")
         return taken_text("report.txt", content)
 
     def pdf(self, study: StudyUid, job: JobId, visit: Reader) -> Response:
         """Return the report.pdf of a job, as `ainode read` makes one: it names the patient."""
         documents = _printed(self._documents(study, job))
-        content = self._pdf(self._job(study, job), documents)
+        content = self._pdf(self._parts.reading(study, job), documents)
         self._record(visit, study, documents, "report.pdf")
         return taken_text("report.pdf", content)
 
     def everything(self, study: StudyUid, job: JobId, visit: Reader) -> Response:
         """Return all files of a job as one ZIP."""
-        documents, row = self._documents(study, job), self._job(study, job)
+        documents, row = self._documents(study, job), self._parts.reading(study, job)
         texts = {
             "result.json": row.result.encode(),
             "report.txt": self._text(row),
@@ -93,23 +93,8 @@ class StudyFiles:
         self._record(visit, study, documents, ", ".join((name, *texts)))
         return answer
 
-    def _job(self, study: str, job: str) -> Job:
-        """Return a job of the study that was read.
-
-        Raises: HTTPException 404.
-        """
-        try:
-            row = self._parts.ledger.job(job)
-        except LookupError as error:
-            raise HTTPException(
-                404, f"job {job} is not here, or its documents were removed; send the study again"
-            ) from error
-        if row.study_instance_uid != study or not row.result:
-            raise HTTPException(404, f"study {study} has no reading {job}; see the page of the study")
-        return row
-
     def _documents(self, study: str, job: str) -> tuple[ShownDocument, ...]:
-        return answer_of(self._job(study, job), self._parts.ledger.documents(job), ()).documents
+        return answer_of(self._parts.reading(study, job), self._parts.ledger.documents(job), ()).documents
 
     def _document(self, study: str, job: str, uid: str) -> ShownDocument:
         return document_of(self._documents(study, job), uid)

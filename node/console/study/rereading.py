@@ -31,14 +31,7 @@ class RereadingPage:
 
     def begin(self, study: StudyUid, job: JobId, visit: Operator, weights: Annotated[str, Form()] = "") -> Response:
         """Have a study read once more with the weights of a configured folder, or with the installed weights."""
-        try:
-            row = self._parts.ledger.job(job)
-        except LookupError as error:
-            raise HTTPException(
-                404, f"job {job} is not here, or its documents were removed; send the study again"
-            ) from error
-        if row.study_instance_uid != study or not row.result:
-            raise HTTPException(404, f"study {study} has no reading {job}; see the page of the study")
+        row = self._parts.reading(study, job)
         try:
             entry = self._rereadings.begin(row, self._folder(weights), visit.person)
         except ConfigError as error:
