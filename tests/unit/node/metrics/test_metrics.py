@@ -100,8 +100,10 @@ def test_each_end_of_a_reader_within_a_reading_is_counted_by_its_reason(
     assert ends == {"time_limit": 1, "memory_limit": 2, "ended": 1}
 
 
-def test_the_start_is_that_of_the_process_which_outlives_a_reload(engine: sa.Engine, tmp_path: Path) -> None:
-    found = values(metrics_of(engine, Course(), tmp_path).text())
+def test_the_start_is_that_of_the_process_which_outlives_a_reload(
+    engine: sa.Engine, course: Course, tmp_path: Path
+) -> None:
+    found = values(metrics_of(engine, course, tmp_path).text())
     assert found["process_start_time_seconds"] == pytest.approx(psutil.Process().create_time(), abs=1)
 
 
