@@ -39,16 +39,16 @@ class Material:
     healthy: Slices | None
 
 
-def trained(material: Material, out: Path, options: TrainingOptions, *, steps: int = _STEPS) -> InfectionNetwork:
+def trained(material: Material, out: Path, options: TrainingOptions) -> InfectionNetwork:
     """Return the network after the last epoch."""
     torch.set_num_threads(1)
     network = InfectionNetwork()
     network.load_imagenet(imagenet_checkpoint())
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    plan = Plan.of(options, _EPOCHS, steps, learning_rate=_RATE, half=cpu_has_bf16())
+    plan = Plan.of(options, _EPOCHS, _STEPS, learning_rate=_RATE, half=cpu_has_bf16())
 
     def batches(epoch: int) -> Iterator[tuple[Tensor, ...]]:
-        return (_batch(material, np.random.default_rng([options.seed, epoch, step])) for step in range(steps))
+        return (_batch(material, np.random.default_rng([options.seed, epoch, step])) for step in range(_STEPS))
 
     fit(network, batches, _loss, None, plan, out)
     return network

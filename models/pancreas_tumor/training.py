@@ -53,19 +53,17 @@ class Material:
         return cls(slices, slices.frames())
 
 
-def trained(
-    material: Material, left_out: Material, out: Path, options: TrainingOptions, *, steps: int = _STEPS
-) -> PancreasNetwork:
+def trained(material: Material, left_out: Material, out: Path, options: TrainingOptions) -> PancreasNetwork:
     """Return the network after the last epoch; the score of an epoch is the mean Dice on what was left out."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     network = PancreasNetwork()
     network.load_imagenet(imagenet_checkpoint())
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    plan = replace(Plan.of(options, _EPOCHS, steps, learning_rate=_RATE, half=cpu_has_bf16()), patience=_EPOCHS)
+    plan = replace(Plan.of(options, _EPOCHS, _STEPS, learning_rate=_RATE, half=cpu_has_bf16()), patience=_EPOCHS)
 
     def batches(epoch: int) -> Iterator[tuple[Tensor, ...]]:
-        return (_batch(material, np.random.default_rng([options.seed, epoch, step])) for step in range(steps))
+        return (_batch(material, np.random.default_rng([options.seed, epoch, step])) for step in range(_STEPS))
 
     fit(network, batches, _loss, lambda trained_network: _mean_dice(trained_network, left_out), plan, out)
     last: Mapping[str, Any] = torch.load(out / "last.pt", map_location="cpu", weights_only=True)

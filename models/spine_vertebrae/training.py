@@ -47,8 +47,6 @@ def trained(
     material: Material,
     out: Path,
     options: TrainingOptions,
-    *,
-    steps: int = _STEPS,
 ) -> SpineNetwork:
     """Return the network after the last epoch; of a picture's view it knows nothing yet."""
     torch.set_num_threads(2)
@@ -57,10 +55,10 @@ def trained(
     with torch.no_grad():
         network.head.bias[0] = _RARE  # type: ignore[index]
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    plan = Plan.of(options, _EPOCHS, steps, learning_rate=_RATE, half=cpu_has_bf16())
+    plan = Plan.of(options, _EPOCHS, _STEPS, learning_rate=_RATE, half=cpu_has_bf16())
 
     def batches(epoch: int) -> Iterator[tuple[Tensor, ...]]:
-        return (_batch(material, np.random.default_rng([options.seed, epoch, step])) for step in range(steps))
+        return (_batch(material, np.random.default_rng([options.seed, epoch, step])) for step in range(_STEPS))
 
     fit(network, batches, _loss, None, plan, out)
     spine = SpineNetwork()

@@ -10,6 +10,7 @@ import random as python_random
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,7 @@ class Plan:
         """Return the plan of a recipe, in which a person's options replace the recipe's values."""
         return cls(
             options.epochs or epochs,
-            steps_per_epoch,
+            min(options.steps or steps_per_epoch, steps_per_epoch),
             learning_rate=learning_rate,
             half=half,
             seed=options.seed,
@@ -170,7 +171,7 @@ def _train_epoch(  # the pieces of one step
     """Train one epoch and return its mean loss."""
     network.train()
     losses: list[float] = []
-    progress = tqdm(batches, total=plan.steps_per_epoch, leave=False, mininterval=2.0)
+    progress = tqdm(islice(batches, plan.steps_per_epoch), total=plan.steps_per_epoch, leave=False, mininterval=2.0)
     for batch in progress:
         batch_on_device = tuple(tensor.to(plan.device) for tensor in batch)
         with torch.autocast(plan.device.split(":")[0], torch.bfloat16, enabled=plan.half):

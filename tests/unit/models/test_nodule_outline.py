@@ -211,7 +211,7 @@ def test_a_patient_chooses_or_trains_and_never_both(data: Path) -> None:
 
 def test_the_training_of_an_epoch_is_served_and_evaluated(data: Path, tmp_path: Path) -> None:
     torch.set_num_threads(1)
-    files = experiment.train(data, tmp_path, TrainingOptions(epochs=1))
+    files = experiment.train(data, tmp_path, TrainingOptions(epochs=1, steps=1))
     evaluation = experiment.evaluate(data, files, "test")
     assert evaluation.probabilities.shape == (4, 2)
     assert {rule.kind for rule in evaluation.baselines.values()} >= {"shortcut", "pixels", "anatomy"}

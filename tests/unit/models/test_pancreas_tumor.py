@@ -263,9 +263,9 @@ def test_the_network_begins_with_the_encoder_of_imagenet_and_a_place_that_says_n
 
 def test_a_training_ends_with_weights_and_a_resumed_one_goes_on(tmp_path: Path) -> None:
     learned, kept = Material.of(slices_of(4, 0)), Material.of(slices_of(2, 1))
-    trained(learned, kept, tmp_path, TrainingOptions(epochs=2, minutes=0), steps=2)
+    trained(learned, kept, tmp_path, TrainingOptions(epochs=2, steps=2, minutes=0))
     assert (tmp_path / "best.safetensors").is_file()
-    trained(learned, kept, tmp_path, TrainingOptions(epochs=2, resume=True), steps=2)
+    trained(learned, kept, tmp_path, TrainingOptions(epochs=2, steps=2, resume=True))
     rows = list(csv.DictReader((tmp_path / "log.csv").read_text("utf-8").splitlines()))
     assert [row["epoch"] for row in rows] == ["0", "1"]
     assert all(0 <= float(row["score"]) <= 1 for row in rows)

@@ -292,7 +292,7 @@ def test_a_training_ends_in_weights_that_load(tmp_path: Path) -> None:
     films = films_of_part(tmp_path, "test")[:3]
     torch.manual_seed(0)
     material = Material(films, films, films)
-    network = trained(material, tmp_path / "run", TrainingOptions(epochs=1), steps=1)
+    network = trained(material, tmp_path / "run", TrainingOptions(epochs=1, steps=1))
     assert (tmp_path / "run" / "log.csv").read_text().count("\n") == 2
     save_half(network, tmp_path / "weights.safetensors")
     model = VertebraModel.load(tmp_path / "weights.safetensors", execution=Execution(tmp_path / "cache"))

@@ -58,6 +58,22 @@ def test_a_training_says_its_epochs_first_and_each_epoch_at_its_end(
     assert [line.split(":")[0] for line in lines[1:]] == ["epoch 1 of 2", "epoch 2 of 2"]
 
 
+@pytest.mark.parametrize(("allowed", "count"), [(None, 8), (3, 3), (9, 8)])
+def test_an_epoch_has_at_most_the_batches_that_the_options_allow(
+    allowed: int | None, count: int, tmp_path: Path
+) -> None:
+    plan = Plan.of(TrainingOptions(epochs=2, steps=allowed), 5, 8, learning_rate=0.05)
+    rows: list[int] = []
+
+    def counted_loss(network: nn.Module, batch: Batch) -> Tensor:
+        rows.append(len(batch[0]))
+        return _loss(network, batch)
+
+    fit(_network(), _batches, counted_loss, None, plan, tmp_path)
+    assert plan.steps_per_epoch == count
+    assert len(rows) == 2 * count
+
+
 def test_a_training_stopped_and_resumed_ends_where_an_unbroken_one_ends(tmp_path: Path) -> None:
     whole, broken = _network(), _network()
     plan = Plan(6, 8, learning_rate=0.05)
