@@ -10,7 +10,7 @@ from ainode.node.domain import JobState, counted
 from ainode.node.terminal import Config, settings_of, table
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from ainode.node.keeping.job_pages import JobFilter
     from ainode.node.keeping.ledger import Ledger
@@ -30,8 +30,9 @@ def _ledger(settings: "Settings") -> "Ledger":
     return Ledger(database.existing(settings.database_url))
 
 
-def _course(job: "Job", shadows: "Collection[str]") -> str:
+def _course(job: "Job", settings: "Settings") -> str:
     """Return why a job has no answer; else the answer, how long its parts took, and why nobody gets its documents."""
+    from ainode.node.jobs.withholding import sending_commands, silence_reason
     from ainode.node.offline.readings import headline
     from ainode.node.reading.weights import WITHHELD
 
@@ -41,9 +42,9 @@ def _course(job: "Job", shadows: "Collection[str]") -> str:
     parts = {"read": job.seconds, **job.overheads} if job.seconds else job.overheads
     durations = [f"{part} {seconds:.1f} s" for part, seconds in parts.items()]
     answer = [headline(job.result)] if job.result else []
-    unsent = "the route is a shadow" if job.route in shadows else "the route sends nothing"
-    silence = withheld or ("" if job.destinations else unsent)
-    return "; ".join(filter(None, (*answer, *durations, silence)))
+    silence = withheld or silence_reason(job, settings)
+    commands = (f"`{command}` sends its documents" for command in sending_commands(job, settings))
+    return "; ".join(filter(None, (*answer, *durations, silence, *commands)))
 
 
 @jobs_app.command()
@@ -78,7 +79,7 @@ def jobs(
     ledger = _ledger(settings)
     rows: list[tuple[object, ...]] = []
     for job in reversed(chosen):
-        rows.append((job.id, job.state, job.route, "", job.study_instance_uid, _course(job, settings.shadows)))
+        rows.append((job.id, job.state, job.route, "", job.study_instance_uid, _course(job, settings)))
         rows += map(_delivery_row, ledger.deliveries(job.id))
     if failed:
         rows += _workitem_rows(settings, study, is_given_up=True)

@@ -60,6 +60,7 @@ WORDS: Final = {
     ("no route matched",): "no route takes a study like this: it was received and kept, and not read",
     ("not complete yet",): "more images may come; the node waits until none came for a while",
     ("not confirmed yet",): "a document waits, or was sent without a proof yet that it arrived",
+    ("not sent",): "an answer of before the node kept whether a route was live or a shadow: nobody got it",
     ("notification",): "a webhook, an e-mail or a file by which the node tells somebody that something happened",
     ("positive",): "of a reading: at least one finding is present",
     ("present",): "of a finding: the probability lies above the threshold of the model; a person has to look",

@@ -341,6 +341,7 @@ class Intake:
             locations=locations,
             withheld=withheld,
             refusal=refusal,
+            mode=route.mode,
         )
 
 

@@ -7,13 +7,12 @@ from datetime import datetime
 from typing import Final
 
 from ainode.node.domain import UID, JobState
-from ainode.node.jobs.withholding import released
+from ainode.node.jobs.withholding import released, sending_commands, silence_reason
 from ainode.node.keeping.announcements import Announcement, Announcements
 from ainode.node.keeping.catalog import Catalog
 from ainode.node.keeping.job_events import Instruction
 from ainode.node.keeping.ledger import Ledger
 from ainode.node.keeping.records import Job
-from ainode.node.routes import RouteMode
 from ainode.node.settings import Settings
 
 _DELIVERABLE: Final = (JobState.REPORTED, JobState.OUT_OF_SCOPE)
@@ -58,11 +57,9 @@ def _without_failure(settings: Settings, ledger: Ledger, job: Job) -> str:
 
 def _stay(settings: Settings, job: Job) -> str:
     """Return that and why nothing of a finished job leaves the node."""
-    route = next((route for route in settings.routes if route.name == job.route), None)
-    why = job.explanation
-    if not why and route and route.mode is RouteMode.SHADOW:
-        why = f"its route {job.route} is a shadow, whose documents are kept for a comparison"
-    return f"nothing of it leaves the node; {why or f'its route {job.route} sent nothing when it was read'}"
+    why = job.explanation or silence_reason(job, settings)
+    commands = " and ".join(f"`{command}`" for command in sending_commands(job, settings))
+    return "; ".join(filter(None, ("nothing of it leaves the node", why, commands and f"sent by {commands}")))
 
 
 def route_again(catalog: Catalog, announcements: Announcements, study: UID, now: datetime) -> Announcement:

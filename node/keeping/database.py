@@ -17,7 +17,7 @@ from ainode.node.errors import ConfigError, DatabaseUnavailable
 from ainode.node.keeping.schema import metadata
 
 T = TypeVar("T")
-HEAD = "0022"
+HEAD = "0023"
 """The newest revision in `migrations/versions`."""
 # Alembic's own table, of which it makes no public definition.
 _version = sa.Table("alembic_version", sa.MetaData(), sa.Column("version_num", sa.String(32), primary_key=True))

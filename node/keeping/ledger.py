@@ -35,6 +35,7 @@ from ainode.node.keeping.records import Delivery, Job, KeptDocument, Outcome, Pa
 from ainode.node.keeping.schema import addenda, answers, deliveries, documents, history, job_events, jobs, tasks
 from ainode.node.keeping.tasks import Tasks, forget_attempts
 from ainode.node.keeping.witness import Nobody, Witness
+from ainode.node.routes import RouteMode
 
 _TIMES: Final = {JobState.READING: "reading_at", JobState.FAILED: "finished_at", JobState.CANCELLED: "finished_at"}
 """the column that says when a job came into a state"""
@@ -78,6 +79,7 @@ class Ledger:
                 "priority": job.priority,
                 "content": json.dumps(dict(job.content)),
                 "destinations": json.dumps(job.destinations),
+                "mode": job.mode or "",
                 "predecessors": json.dumps([list(reference_values(ref).values()) for ref in predecessors]),
                 "locations": locations_json(job.locations),
                 "created_at": created_at,
@@ -147,8 +149,7 @@ class Ledger:
         with self._engine.begin() as connection:
             is_moved = self._move(connection, job, state, reason=reason, **times)
             if is_moved and at and state in _ENDINGS:
-                event = JobEvent(job, at, _ENDINGS[state], Subject.READING, error=reason)
-                write_reading_event(connection, event)
+                write_reading_event(connection, JobEvent(job, at, _ENDINGS[state], Subject.READING, error=reason))
         return is_moved
 
     def prioritize(self, job: str, priority: int) -> bool:
@@ -174,10 +175,10 @@ class Ledger:
             connection.execute(sa.update(jobs).where(*is_open).values(searched=True, reason=""))
             connection.execute(sa.update(tasks).where(tasks.c.job == job).values(attempts=0, due_at=None))
 
-    def address(self, job: str, destinations: Sequence[str], *, withheld: str = "") -> Job:
-        """Set the destinations of a job, or the reason why its documents stay in the node; return the changed job."""
+    def address(self, job: str, destinations: Sequence[str], mode: RouteMode, *, withheld: str = "") -> Job:
+        """Set where the documents of a job go, by a route of a mode, or why they stay; return the changed job."""
         with self._engine.begin() as connection:
-            values = {"withheld": withheld, "destinations": json.dumps(tuple(destinations))}
+            values = {"withheld": withheld, "destinations": json.dumps(tuple(destinations)), "mode": mode}
             connection.execute(sa.update(jobs).where(jobs.c.id == job).values(values))
         return self.job(job)
 
@@ -261,8 +262,8 @@ class Ledger:
             connection.execute(locked(job))
             # SQLite takes its lock here, before it looks at the job.
             is_reported = jobs.c.id == job, jobs.c.state == JobState.REPORTED
-            withdrawn = {"reason": reason, "withdrawn_at": at}
-            if not connection.execute(sa.update(jobs).where(*is_reported).values(withdrawn)).rowcount:
+            withdrawn = sa.update(jobs).where(*is_reported).values(reason=reason, withdrawn_at=at)
+            if not connection.execute(withdrawn).rowcount:
                 return False
             count = sa.select(sa.func.count()).select_from(documents).where(documents.c.job == job)
             forget_attempts(connection, job)
@@ -396,5 +397,4 @@ def _expired(before: datetime) -> tuple[sa.ColumnElement[bool], ...]:
         deliveries.c.sop_instance_uid == documents.c.sop_instance_uid,
         is_waiting | (last_event >= before),
     )
-    unfinished = (JobState.WAITING, JobState.READING)
-    return jobs.c.state.not_in(unfinished), jobs.c.queued_at < before, ~of_job
+    return jobs.c.state.not_in((JobState.WAITING, JobState.READING)), jobs.c.queued_at < before, ~of_job

@@ -10,6 +10,7 @@ from typing import Any, Final
 from ainode.node.domain import SELF_TEST_PEER, UID, DeliveryState, DocumentKind, InstanceRef, JobState, Location
 from ainode.node.keeping.announcements import locations_of
 from ainode.node.keeping.database import aware, reference
+from ainode.node.routes import RouteMode
 
 REPLACED: Final = "replaced"
 """in place of a proof: the message is not sent any more, for a later one has its place"""
@@ -59,6 +60,8 @@ class Job:
     """the job of another route that took its place, as after `ainode route live`"""
     withdrawn_at: datetime | None = None
     """when the node withdrew the result, as no route answers for it any more; `reason` says why"""
+    mode: RouteMode | None = None
+    """of the route when the destinations were chosen, whatever it is now; None in a ledger that kept no mode then"""
 
     @property
     def is_self_test(self) -> bool:
@@ -66,9 +69,24 @@ class Job:
         return SELF_TEST_PEER in self.destinations
 
     @property
+    def mark(self) -> str:
+        """Return `shadow` or `not sent` of a job that nobody gets the documents of; '' of another."""
+        return mark_of(self.mode, is_addressed=bool(self.destinations or self.withheld))
+
+    @property
     def explanation(self) -> str:
         """Return why the job has no answer, or why the answer stays in the node."""
         return "; ".join(filter(None, (self.reason, self.withheld)))
+
+
+def mark_of(mode: RouteMode | None, *, is_addressed: bool) -> str:
+    """Return the word that marks an answer of a mode; '' of a live route, and where the documents leave or may leave.
+
+    It is `not sent` where nobody kept whether the route was a shadow, or had no destinations.
+    """
+    if is_addressed or mode is RouteMode.LIVE:
+        return ""
+    return "shadow" if mode else "not sent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +222,7 @@ def job_of(row: Any) -> Job:  # noqa: ANN401
         finished_at=aware(row.finished_at) if row.finished_at else None,
         successor=row.successor,
         withdrawn_at=aware(row.withdrawn_at) if row.withdrawn_at else None,
+        mode=RouteMode(row.mode) if row.mode else None,
     )
 
 

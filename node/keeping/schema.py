@@ -128,6 +128,7 @@ jobs = sa.Table(
     sa.Column("priority", sa.Integer, nullable=False),
     sa.Column("content", sa.Text, nullable=False),
     sa.Column("destinations", sa.Text, nullable=False),
+    sa.Column("mode", sa.String(16), nullable=False, server_default=""),  # of the route as it chose them
     sa.Column("predecessors", sa.Text, nullable=False, server_default="[]"),
     # the job of another route that took its place; of its own route the newest job has
     sa.Column("successor", sa.String(32), nullable=False, server_default=""),

@@ -1,5 +1,6 @@
 """What a row of the worklist shows beside its place in the list: answer, times, destinations, and whose study it is."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,7 +13,7 @@ from ainode.node.domain import DeliveryState
 from ainode.node.keeping.database import aware
 from ainode.node.keeping.job_events import of_addendum
 from ainode.node.keeping.patient_index import Labels, PatientIndex, self_tests
-from ainode.node.keeping.records import REPLACED
+from ainode.node.keeping.records import REPLACED, mark_of
 from ainode.node.keeping.schema import (
     announcements,
     answers,
@@ -25,7 +26,7 @@ from ainode.node.keeping.schema import (
 )
 from ainode.node.keeping.unread import UnreadReason
 from ainode.node.keeping.worklist import Entry, Kind
-from ainode.node.routes import mismatch_sentence
+from ainode.node.routes import RouteMode, mismatch_sentence
 
 # What is worst is shown for all: a report is confirmed once each of its documents is.
 _WORST_FIRST: Final = (
@@ -69,6 +70,8 @@ class Row:
     """why there is no answer"""
     is_withheld: bool = False
     """whether the documents stay in the node because the weights are for demonstration"""
+    mark: str = ""
+    """`shadow` or `not sent`, by what the route was when the study was routed"""
     waited_s: float | None = None
     """from the queue to the answer, less what the reading took, or to the last attempt without an answer; None where
     the job waits, or no job is there"""
@@ -124,7 +127,7 @@ def _present(connection: Connection, uids: Iterable[str]) -> frozenset[str]:
 
 
 def _jobs(connection: Connection, keys: Sequence[str]) -> Values:
-    names = ("queued_at", "reading_at", "finished_at", "seconds", "reason", "withheld")
+    names = ("queued_at", "reading_at", "finished_at", "seconds", "reason", "withheld", "destinations", "mode")
     query = (
         sa.select(jobs.c.id, *(jobs.c[name] for name in names))
         .add_columns(answers.c.headline, answers.c.presence, answers.c.probability, answers.c.weights_status)
@@ -146,6 +149,10 @@ def _job_values(row: Any) -> dict[str, Any]:  # noqa: ANN401 - rows have the col
         "weights_status": row.weights_status or "",
         "reason": row.reason,
         "is_withheld": bool(row.withheld),
+        "mark": mark_of(
+            RouteMode(row.mode) if row.mode else None,
+            is_addressed=bool(row.withheld or json.loads(row.destinations)),
+        ),
         "waited_s": max((began_at - aware(row.queued_at)).total_seconds(), 0.0) if began_at else None,
         "took_s": took_s,
         "finished_at": finished_at,

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ainode.node.errors import ConfigError
-from ainode.node.routes import Route, RouteMode
+from ainode.node.routes import Route
 from ainode.node.settings.frozen import Frozen
 from ainode.node.settings.node_table import NodeTable
 from ainode.node.settings.pages import ConsoleTable, WebTable
@@ -83,11 +83,6 @@ class Settings(Tables):
     def handlers(self) -> tuple[str, ...]:
         """Return the handlers of all routes, by name."""
         return tuple(sorted({route.handler for route in self.routes}))
-
-    @property
-    def shadows(self) -> frozenset[str]:
-        """Return the names of the routes whose documents stay in the node for a comparison."""
-        return frozenset(route.name for route in self.routes if route.mode is RouteMode.SHADOW)
 
     @property
     def own_handlers(self) -> tuple[str, ...]:

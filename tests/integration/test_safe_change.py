@@ -12,11 +12,11 @@ from support.syslog import events
 from typer.testing import CliRunner
 
 from ainode.node.commands.cli import app
-from ainode.node.domain import UID
+from ainode.node.domain import UID, JobState
 from ainode.node.errors import ConfigError
 from ainode.node.keeping import database
 from ainode.node.keeping.ledger import Ledger
-from ainode.node.keeping.records import Job
+from ainode.node.keeping.records import Job, Outcome
 from ainode.node.routes import RouteMode
 from ainode.node.settings import load
 
@@ -344,12 +344,32 @@ def test_a_worklist_of_the_former_route_alone_keeps_the_new_one_from_going_live(
 
 def test_jobs_says_which_route_is_a_shadow(config: Path) -> None:
     engine = database.connect(load(config).database_url)
-    for number, route in enumerate(("skin", "skin next")):
-        assert Ledger(engine).open(Job(f"{number}" * 32, UID("1.2.3"), route, "support.handler", {}, NOW, NOW, ()))
+    routes = ("skin", RouteMode.LIVE), ("skin next", RouteMode.SHADOW), ("skin next", None)
+    for number, (route, mode) in enumerate(routes):
+        job = Job(f"{number}" * 32, UID(f"1.2.{number}"), route, "support.handler", {}, NOW, NOW, (), mode=mode)
+        assert Ledger(engine).open(job)
     engine.dispose()
     words = {line.split()[0][0]: line for line in ainode(config, "jobs").output.splitlines()[1:]}
-    assert words["0"].endswith("the route sends nothing")
-    assert words["1"].endswith("the route is a shadow")
+    assert words["0"].endswith("its route had no destinations when the study was routed")
+    assert words["1"].endswith("its route is a shadow")
+    assert words["2"].endswith("its route was a shadow or had no destinations when the study was routed")
+
+
+def test_jobs_names_the_command_that_sends_what_a_route_read_as_a_shadow_that_is_live_by_now(config: Path) -> None:
+    answer(config, 20)
+    settings = load(config)
+    engine = database.connect(settings.database_url)
+    ledger = Ledger(engine)
+    job = Job("1" * 32, UID("1.2.3"), "skin next", "support.handler", {}, NOW, NOW, (), mode=RouteMode.SHADOW)
+    assert ledger.open(job)
+    ledger.move(job.id, JobState.READING, at=NOW)
+    assert ledger.report(job, (), Outcome(JobState.REPORTED, "", "", 4.2, {}, NOW))
+    engine.dispose()
+    assert ainode(config, "jobs", "1.2.3").output.splitlines()[1].endswith("its route is a shadow")
+    assert ainode(config, "route", "live", "skin next").exit_code == 0
+    words = ainode(config, "jobs", "1.2.3").output.splitlines()[1]
+    command = f"ainode send {settings.data / 'documents' / job.id} pacs"
+    assert words.endswith(f"its route was a shadow when the study was routed; `{command}` sends its documents")
 
 
 def test_the_routes_that_ship_are_not_changed(config: Path, tmp_path: Path) -> None:

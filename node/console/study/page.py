@@ -244,7 +244,7 @@ class StudyPage:
             "labels": labels,
             "day": day,
             "answers": self._answers(jobs, day),
-            "shadows": parts.settings.shadows,
+            "modes": {route.name: route.mode for route in parts.settings.routes},
             "others": self._others(study),
             "opinions": OPINIONS,
             "panels": panels,
@@ -277,19 +277,16 @@ class StudyPage:
         ]
 
     def _answers(self, jobs: Sequence[Job], day: date | None) -> tuple[Answer, ...]:
-        """Return the answers that count: of live routes first; what is present first, what has no verdict last."""
+        """Return the answers that count: what nobody gets last; what is present first, what has no verdict last."""
         ledger = self._parts.ledger
         live_jobs = [job for job in reversed(jobs) if job.state is not JobState.SUPERSEDED]
         answers = [answer_of(job, ledger.documents(job.id), self._deliveries(job), day) for job in live_jobs]
-        shadows = self._parts.settings.shadows
-        return tuple(
-            sorted(answers, key=lambda answer: (answer.job.route in shadows, _PRESENCES.index(answer.presence)))
-        )
+        return tuple(sorted(answers, key=lambda answer: (bool(answer.job.mark), _PRESENCES.index(answer.presence))))
 
     def _others(self, study: UID) -> list[tuple[UID, Labels, date | None, list[tuple[str, str]]]]:
         """Return the other studies of the patient, each with the route and the answer of its jobs."""
         uids = self._index.of_same_patient(study)
-        labels, shadows = self._index.shown(uids), self._parts.settings.shadows
+        labels = self._index.shown(uids)
         return [
             (
                 uid,
@@ -297,7 +294,7 @@ class StudyPage:
                 _day(labels[uid].study_date),
                 [
                     (
-                        f"{job.route} (shadow)" if job.route in shadows else job.route,
+                        f"{job.route} ({job.mark})" if job.mark else job.route,
                         headline(job.result, job.reason) or state_words(job.state),
                     )
                     for job in self._parts.ledger.jobs(study=uid)

@@ -7,6 +7,7 @@ from typing import Final
 
 from ainode.node.console.parts import Parts
 from ainode.node.domain import UID, DeliveryState, DocumentKind, JobState, counted
+from ainode.node.jobs.withholding import silence_reason
 from ainode.node.keeping.records import Delivery, Job
 
 _UNENDED: Final = frozenset({JobState.WAITING, JobState.READING})
@@ -82,7 +83,8 @@ def _job_hops(parts: Parts, job: Job) -> Iterator[Hop]:
     yield Hop(names[0], "done" if documents else "failed", f"{len(documents)} made")
     deliveries = [item for item in parts.ledger.deliveries(job.id) if item.document.kind is not DocumentKind.ASSESSMENT]
     if not deliveries:
-        yield from _not_run(job.withheld or "the route sends nothing: the documents stay in the node", names[1])
+        silence = filter(None, ("the documents stay in the node", silence_reason(job, parts.settings)))
+        yield from _not_run(job.withheld or ": ".join(silence), names[1])
     yield from _delivery_hops(job, deliveries)
 
 

@@ -140,7 +140,6 @@ class WorklistPage:
             "is_open": topic.is_open,
             "state_words": STATE_WORDS,
             "clock": self._clock,
-            "shadows": self._parts.settings.shadows,
             "natural": natural_action,
         }
         return self._pages.part("_worklist_rows.html", values)

@@ -31,7 +31,8 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     bench = Bench(tmp_path_factory.mktemp("console"), routes=ROUTES)
     bench.pages.state.visit_of, bench.pages.state.is_open = visit_of, is_open
     for number, (route, presence) in enumerate(zip(ROUTES, ("absent", "present"), strict=True)):
-        job = Job(f"{number}" * 32, STUDY, route.name, route.handler, {}, NOW, NOW, route.live_destinations)
+        sent = route.live_destinations
+        job = Job(f"{number}" * 32, STUDY, route.name, route.handler, {}, NOW, NOW, sent, mode=route.mode)
         assert bench.ledger.open(job)
         bench.ledger.move(job.id, JobState.READING, at=NOW)
         ref = replace(instance_ref(a_file()), sop_instance_uid=UID(f"1.9.{number}"))
@@ -41,7 +42,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     job = Job("2" * 32, WITHHELD, "spine", "spine_radiograph", {}, NOW, NOW, ())
     assert bench.ledger.open(job)
     bench.ledger.move(job.id, JobState.READING, at=NOW)
-    job = bench.ledger.address(job.id, (), withheld="not ready for patients: the weights are for demonstration")
+    job = bench.ledger.address(job.id, (), RouteMode.LIVE, withheld="not ready for patients: demonstration weights")
     ref = replace(instance_ref(a_file()), sop_instance_uid=UID("1.9.2"))
     kept = [KeptDocument(job.id, ref, DocumentKind.STRUCTURED_REPORT, Path("b.dcm"), "ff")]
     assert bench.ledger.report(job, kept, Outcome(JobState.REPORTED, "{}", "", 4.2, {}, NOW))

@@ -26,7 +26,8 @@ def shown_words() -> Iterator[str]:
     yield from (occasion.replace("_", " ") for occasion in Occasion)
     yield from (words.partition(" (")[0] for words in KIND_WORDS.values() if words != "PDF")
     yield from (role.word for role in Role)
-    yield from ("positive", "live", "shadow", "sends nothing", "live or shadow", "synthetic", "urgent", "addendum")
+    yield from ("positive", "live", "shadow", "not sent", "sends nothing", "live or shadow")
+    yield from ("synthetic", "urgent", "addendum")
 
 
 def test_every_word_of_a_state_a_verdict_a_document_or_an_occasion_is_explained() -> None:

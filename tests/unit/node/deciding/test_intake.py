@@ -306,7 +306,7 @@ def test_the_jobs_of_live_routes_are_opened_before_those_of_shadows(bench: Intak
     bench.restart()
     bench.send(1, at=NOW)
     bench.intake.handle([CountAnswered(STUDY, 1)], NOW)
-    assert [job.route for job in bench.opened] == ["new", "old"]
+    assert [(job.route, job.mode) for job in bench.opened] == [("new", RouteMode.LIVE), ("old", RouteMode.SHADOW)]
 
 
 def test_a_shadow_waits_for_the_handler_of_the_live_route_of_its_images_and_no_other(bench: IntakeBench) -> None:

@@ -1,5 +1,6 @@
 """What archives really answer: with words, with a change, late, or with nothing behind it."""
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -77,7 +78,7 @@ def bench(tmp_path: Path) -> Bench:
 
 def finished(bench: Bench, state: JobState, reason: str = "") -> str:
     """Keep a finished job without a destination; return its id."""
-    job = Job("kept", UID("1.3"), "spine", "spine", {UID("1.2.4"): "00"}, NOW, NOW, ())
+    job = Job("kept", UID("1.3"), "spine", "spine", {UID("1.2.4"): "00"}, NOW, NOW, (), mode=RouteMode.SHADOW)
     bench.ledger.open(job)
     read(bench.ledger, job, [], Outcome(state, "{}", reason, 1.0))
     return job.id
@@ -88,9 +89,23 @@ def test_who_tries_a_job_of_a_shadow_again_is_told_that_its_documents_stay_and_o
     settings = Settings(routes=(route,), peers=())
     job = finished(bench, JobState.REPORTED)
     for function in (retry, deliver):
-        with pytest.raises(LookupError, match="leaves the node; its route spine is a shadow, whose documents") as error:
+        with pytest.raises(LookupError, match=r"nothing of it leaves the node; its route is a shadow$") as error:
             function(settings, bench.ledger, job, Instruction(NOW))
         assert "ainode" not in str(error.value)
+
+
+def test_who_tries_a_job_of_a_shadow_again_that_is_live_by_now_is_told_the_command_that_sends_it(
+    bench: Bench,
+) -> None:
+    bench.to(free_port())
+    live = Route("spine", "spine", destinations=("archive",))
+    settings = bench.settings.model_copy(update={"routes": (live,)})
+    job = finished(bench, JobState.REPORTED)
+    folder = settings.data / "documents" / job
+    words = f"its route was a shadow when the study was routed; sent by `ainode send {folder} archive`"
+    for function in (retry, deliver):
+        with pytest.raises(LookupError, match=re.escape(f"nothing of it leaves the node; {words}")):
+            function(settings, bench.ledger, job, Instruction(NOW))
 
 
 def test_who_tries_a_refused_study_again_is_told_why_it_was_refused(bench: Bench) -> None:

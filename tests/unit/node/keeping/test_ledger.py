@@ -13,6 +13,7 @@ from ainode.node.keeping.judgements import Judgements
 from ainode.node.keeping.ledger import Ledger
 from ainode.node.keeping.records import Job, KeptDocument, Outcome
 from ainode.node.keeping.report_search import ReportSearch
+from ainode.node.routes import RouteMode
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 READ = Outcome(JobState.REPORTED, "{}", "", 1.5)
@@ -324,10 +325,35 @@ def test_a_job_without_a_finished_reading_is_not_released(ledger: Ledger, state:
 
 def test_a_job_that_is_withheld_later_loses_its_destinations(ledger: Ledger) -> None:
     ledger.open(a_job())
-    job = ledger.address("a", (), withheld="its weights were replaced")
+    job = ledger.address("a", (), RouteMode.LIVE, withheld="its weights were replaced")
     read(ledger, job, [a_document("a", "1.2.9.1")], READ)
     assert ledger.deliveries("a") == ()
     assert job.withheld == "its weights were replaced"
+
+
+@pytest.mark.parametrize(
+    ("mode", "destinations", "withheld", "mark"),
+    [
+        (RouteMode.SHADOW, (), "", "shadow"),
+        (RouteMode.SHADOW, ("the node itself",), "", ""),
+        (RouteMode.LIVE, (), "", ""),
+        (RouteMode.LIVE, ("archive",), "", ""),
+        (None, (), "", "not sent"),
+        (None, (), "demonstration weights", ""),
+        (None, ("archive",), "", ""),
+    ],
+)
+def test_a_job_is_marked_by_the_mode_that_its_route_had_and_by_where_its_documents_go(
+    ledger: Ledger, mode: RouteMode | None, destinations: tuple[str, ...], withheld: str, mark: str
+) -> None:
+    ledger.open(a_job(mode=mode, destinations=destinations, withheld=withheld))
+    job = ledger.job("a")
+    assert (job.mode, job.mark) == (mode, mark)
+
+
+def test_a_job_that_is_addressed_anew_has_the_mode_of_the_route_of_then(ledger: Ledger) -> None:
+    ledger.open(a_job(destinations=(), withheld="demonstration weights", mode=RouteMode.LIVE))
+    assert ledger.address("a", (), RouteMode.SHADOW).mark == "shadow"
 
 
 def test_a_waiting_job_is_cancelled_with_its_reason_and_is_not_read_until_somebody_revives_it(ledger: Ledger) -> None:

@@ -223,3 +223,21 @@ def test_the_words_of_headers_leave_what_an_earlier_version_kept_and_codes_and_r
     assert reason == "series 1.2: 2 acquisitions, of which Series Description: the words are not kept"
     engine.dispose()
     assert b"Ursula" not in path.read_bytes()
+
+
+def test_a_job_of_an_earlier_version_is_of_a_live_route_where_it_was_sent_or_withheld_and_else_nobody_knows(
+    url: str,
+) -> None:
+    engine = database.connect(url)
+    migrate_to(engine, "0022")
+    texts = dict.fromkeys(("study_instance_uid", "route", "handler", "state", "content"), "")
+    times = dict.fromkeys(("created_at", "queued_at"), datetime(2026, 1, 1, tzinfo=UTC))
+    with engine.begin() as connection:
+        for name, destinations, withheld in (("sent", '["pacs"]', ""), ("withheld", "[]", "why"), ("unsent", "[]", "")):
+            values = {"id": name, "priority": 1, "destinations": destinations, "withheld": withheld}
+            connection.execute(sa.insert(metadata.tables["jobs"]).values(texts | times | values))
+    database.migrate(engine)
+    with engine.connect() as connection:
+        modes = {row.id: row.mode for row in connection.execute(sa.text("SELECT id, mode FROM jobs"))}
+    assert modes == {"sent": "live", "withheld": "live", "unsent": ""}
+    engine.dispose()

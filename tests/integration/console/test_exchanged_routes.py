@@ -1,0 +1,76 @@
+"""An answer is marked by what its route was when it read the study, whatever `ainode route live` made of the route."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from integration.console.conftest import Browser, is_open, visit_of
+from support import a_file, instance_ref
+from support.web_bench import Bench
+
+from ainode.node.domain import UID, DocumentKind, JobState
+from ainode.node.keeping.records import Job, KeptDocument, Outcome
+from ainode.node.routes import Route, RouteMode
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+STUDY = UID("1.5.7")
+FORMER = Route("chest-one", "spine_radiograph", destinations=("pacs",), mode=RouteMode.SHADOW)
+LIVE = Route("chest-two", "spine_radiograph", destinations=("pacs",))
+# What the ledger kept of each answer: its route, the destinations, the mode of then, and what was found.
+ANSWERS = (
+    (FORMER.name, ("pacs",), RouteMode.LIVE, "absent"),
+    (LIVE.name, (), RouteMode.SHADOW, "present"),
+    ("chest-of-before", (), None, "present"),
+)
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    """A console of a node whose routes were exchanged after they read a study."""
+    bench = Bench(tmp_path_factory.mktemp("console"), routes=(FORMER, LIVE))
+    bench.pages.state.visit_of, bench.pages.state.is_open = visit_of, is_open
+    for number, (route, destinations, mode, presence) in enumerate(ANSWERS):
+        job = Job(f"{number}" * 32, STUDY, route, "spine_radiograph", {}, NOW, NOW, destinations, mode=mode)
+        assert bench.ledger.open(job)
+        bench.ledger.move(job.id, JobState.READING, at=NOW)
+        ref = replace(instance_ref(a_file()), sop_instance_uid=UID(f"1.9.{number}"))
+        kept = [KeptDocument(job.id, ref, DocumentKind.STRUCTURED_REPORT, Path("a.dcm"), "ff")]
+        result = f'{{"verdict": {{"presence": "{presence}", "headline": "fracture: {presence}"}}}}'
+        assert bench.ledger.report(bench.ledger.job(job.id), kept, Outcome(JobState.REPORTED, result, "", 4.2, {}, NOW))
+    for delivery in bench.ledger.deliveries("0" * 32):
+        bench.ledger.outbox.confirmed(delivery, proof="query", at=NOW)
+    yield bench
+    bench.web.stop()
+    bench.parts.stop()
+    bench.engine.dispose()
+
+
+def test_the_worklist_marks_what_was_read_as_a_shadow_and_not_what_was_sent(viewer: Browser) -> None:
+    rows = re.findall(r'<tr role="row".*?</tr>', viewer.get("/console/").text, re.DOTALL)
+    marks = {name: "".join(re.findall(rf'data-label="Route">{name}(.*?)</td>', "".join(rows))) for name, *_ in ANSWERS}
+    assert marks == {
+        "chest-one": "",
+        "chest-two": ' <span class="badge warn">shadow</span>',
+        "chest-of-before": ' <span class="badge warn">not sent</span>',
+    }
+    stays = {row for row in rows if "stay in the node: of a shadow" in row}
+    assert len(stays) == 1
+    assert "chest-two" in stays.pop()
+
+
+def test_the_page_of_a_study_has_the_answer_that_was_sent_first_and_says_which_was_not(operator: Browser) -> None:
+    page = operator.get(f"/console/studies/{STUDY}").text
+    sent, *unsent = page[: page.index('id="timeline"')].split('<section class="panel answer"')[1:]
+    shadow, unknown = sorted(unsent, key=lambda answer: "chest-two" not in answer)
+    assert "fracture: absent" in sent
+    assert "not to be acted on" not in sent
+    assert "The route was live when it read this study, and sent the answer. It is a shadow now." in sent
+    assert '<span class="badge warn">shadow</span></h2>' in shadow
+    assert "Read for a comparison with the live route, not to be acted on. Nothing of it leaves the node." in shadow
+    assert "The route went live later, for the studies that came since." in shadow
+    assert "DICOM documents (1), which stay in the node" in shadow
+    assert '<span class="badge warn">not sent</span></h2>' in unknown
+    assert "Nothing of it leaves the node: its route was a shadow or had no destinations" in unknown
