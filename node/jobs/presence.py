@@ -69,7 +69,7 @@ class Presence(NodeThread):
         if not self._executors.beat(self._executor):
             log.error(
                 "others took this process for dead, and do its work: it was stopped or cut off from the database for "
-                "more than %.0f s, or is not on the terms of the node",
+                "more than %.0f s, or the node was reloaded with other routes, peers or weights; start it again",
                 self._limits.dead_after_s,
                 extra={"action": "taken_for_dead"},
             )
