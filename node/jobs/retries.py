@@ -36,11 +36,20 @@ def retry(settings: Settings, ledger: Ledger, job: str, instruction: Instruction
     row = ledger.job(job)
     if row.state is JobState.SUPERSEDED:
         raise LookupError(f"job {job} is superseded: {_REMEDIES[row.state]}")
+    _refuse_withdrawn(row)
     revived = released(settings, ledger, row)
     revived = revived or ledger.revive(job, instruction, unconfirmed=settings.unconfirmed)
     if not revived:
         raise LookupError(f"job {job}: nothing of it failed; {_without_failure(settings, ledger, row)}")
     return revived
+
+
+def _refuse_withdrawn(job: Job) -> None:
+    if job.withdrawn_at:
+        raise LookupError(
+            f"job {job.id}: its result does not hold any more ({job.reason}) and is sent nowhere; `ainode read-again "
+            f"{job.study_instance_uid}` has the study held against the routes of now"
+        )
 
 
 def _without_failure(settings: Settings, ledger: Ledger, job: Job) -> str:
@@ -90,6 +99,7 @@ def deliver(
     job = ledger.job(job_id)
     if job.state not in _DELIVERABLE:
         raise LookupError(f"job {job_id} is {job.state}: {_REMEDIES[job.state]}")
+    _refuse_withdrawn(job)
     destinations = tuple(dict.fromkeys(delivery.destination for delivery in ledger.deliveries(job_id)))
     if not destinations:
         raise LookupError(f"job {job_id}: {_stay(settings, job)}")
@@ -114,7 +124,7 @@ def deliver(
 
 def deliver_study(settings: Settings, ledger: Ledger, study: UID) -> None:
     """Let the destinations be asked whether they still have the results of a study; the node sends what is missing."""
-    for job in ledger.jobs(study=study, states=_DELIVERABLE):
+    for job in (job for job in ledger.jobs(study=study, states=_DELIVERABLE) if not job.withdrawn_at):
         _recheck(settings, ledger, job.id)
 
 

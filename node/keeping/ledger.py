@@ -30,7 +30,7 @@ from ainode.node.keeping.job_events import (
 )
 from ainode.node.keeping.judgements import AddendumState
 from ainode.node.keeping.notices import Notice, Notices, write_notices
-from ainode.node.keeping.outbox import Outbox, deliveries_of, document_columns, locked
+from ainode.node.keeping.outbox import Outbox, deliveries_of, document_columns, locked, unsent_to_archives
 from ainode.node.keeping.records import Delivery, Job, KeptDocument, Outcome, PastJob, document_of, job_of, past_job_of
 from ainode.node.keeping.schema import addenda, answers, deliveries, documents, history, job_events, jobs, tasks
 from ainode.node.keeping.tasks import Tasks, forget_attempts
@@ -265,6 +265,7 @@ class Ledger:
             withdrawn = sa.update(jobs).where(*is_reported).values(reason=reason, withdrawn_at=at)
             if not connection.execute(withdrawn).rowcount:
                 return False
+            connection.execute(unsent_to_archives(job))
             count = sa.select(sa.func.count()).select_from(documents).where(documents.c.job == job)
             forget_attempts(connection, job)
             for position, document in enumerate(endings, start=connection.execute(count).scalar_one()):
@@ -324,9 +325,8 @@ class Ledger:
                 connection.execute(sa.update(deliveries).where(*failed).values(waiting))
                 connection.execute(sa.update(deliveries).where(*unproven).values(settled=False, error=""))
             if revived:
-                connection.execute(
-                    sa.update(tasks).where(tasks.c.job == job).values(attempts=0, due_at=None, losses=0, executor="")
-                )
+                anew = {"attempts": 0, "due_at": None, "losses": 0, "executor": ""}
+                connection.execute(sa.update(tasks).where(tasks.c.job == job).values(anew))
         return revived
 
     def documents(self, job: str) -> tuple[KeptDocument, ...]:

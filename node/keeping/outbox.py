@@ -22,7 +22,7 @@ from ainode.node.keeping.job_events import (
 )
 from ainode.node.keeping.records import REPLACED, Delivery, delivery_of
 from ainode.node.keeping.schema import deliveries, documents, jobs, tasks
-from ainode.node.keeping.tasks import TaskKind
+from ainode.node.keeping.tasks import MESSAGES, TaskKind
 from ainode.node.keeping.witness import Nobody, Witness
 
 # The oldest are forgotten: an archive that never reports is asked again and again.
@@ -48,6 +48,13 @@ def deliveries_of(job: str, destination: str = "") -> sa.ColumnElement[bool]:
     documents_of_job = sa.select(documents.c.sop_instance_uid).where(documents.c.job == job)
     condition = deliveries.c.sop_instance_uid.in_(documents_of_job)
     return condition & (deliveries.c.destination == destination) if destination else condition
+
+
+def unsent_to_archives(job: str) -> sa.Delete:
+    """Return the removal of the deliveries of a job to archives that have nothing of them; messages stay."""
+    messages = sa.select(documents.c.sop_instance_uid).where(documents.c.kind.in_(MESSAGES))
+    is_unsent = deliveries.c.state.in_((DeliveryState.WAITING, DeliveryState.CHECKING))
+    return sa.delete(deliveries).where(deliveries_of(job), is_unsent, deliveries.c.sop_instance_uid.not_in(messages))
 
 
 def document_columns() -> list[sa.ColumnElement[Any]]:

@@ -15,11 +15,13 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from ainode.node.domain import DeliveryState, JobState
+from ainode.node.domain import DeliveryState, DocumentKind, JobState
 from ainode.node.keeping.database import aware, insert
 from ainode.node.keeping.executors import LOSSES
 from ainode.node.keeping.schema import deliveries, documents, executors, jobs, tasks
 
+MESSAGES: Final = [kind for kind in DocumentKind if kind.is_message]
+"""the kinds of documents that are no DICOM objects"""
 # Half of what a column of PostgreSQL takes: the other half is left to count on.
 _MOST_FIRST_TURN: Final = 1 << 30
 
@@ -215,11 +217,15 @@ def _readings() -> sa.Select[Any]:
 
 
 def _deliveries() -> sa.Select[Any]:
-    """Return the query of what is to be sent, confirmed or checked; nothing of a superseded job is sent."""
+    """Return the query of what is to be sent, confirmed or checked.
+
+    Nothing of a superseded job is sent, and of a withdrawn result messages alone, the last of which withdraw it.
+    """
     is_waiting, is_checked = (deliveries.c.state == state for state in (DeliveryState.WAITING, DeliveryState.CHECKING))
     kinds = ((is_waiting, TaskKind.SEND.value), (is_checked, TaskKind.CHECK.value))
     kind = sa.case(*kinds, else_=TaskKind.CONFIRM.value)
-    to_send = is_waiting & (jobs.c.state != JobState.SUPERSEDED)
+    is_valid = (jobs.c.state != JobState.SUPERSEDED) & (jobs.c.withdrawn_at.is_(None) | documents.c.kind.in_(MESSAGES))
+    to_send = is_waiting & is_valid
     is_unproven = (deliveries.c.state == DeliveryState.SENT) & ~deliveries.c.settled
     to_confirm = is_unproven & deliveries.c.destination.not_in(sa.bindparam("unconfirmed", expanding=True))
     priority = sa.case((documents.c.position < 0, 1), else_=jobs.c.priority)

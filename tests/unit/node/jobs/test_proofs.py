@@ -460,6 +460,21 @@ def test_a_job_that_does_not_count_is_not_delivered_and_the_reason_says_what_to_
     assert bench.states() == ["confirmed", "confirmed"]
 
 
+def test_what_no_archive_has_of_a_withdrawn_result_leaves_no_more_whoever_asks(bench: Bench) -> None:
+    bench.to(free_port())
+    sent, _ = bench.deliveries
+    put_delivery(bench.ledger, sent, state=DeliveryState.SENT, sent_at=NOW)
+    assert bench.ledger.withdraw("job", [], "withdrawn: no route has its place", NOW, wishes={})
+    assert [delivery.document for delivery in bench.deliveries] == [sent.document]
+    for function in (retry, deliver):
+        with pytest.raises(LookupError, match=r"does not hold any more \(withdrawn: no route has its place\)"):
+            function(bench.settings, bench.ledger, "job", Instruction(NOW))
+    deliver_study(bench.settings, bench.ledger, UID("1.2"))
+    assert bench.states() == ["sent"]
+    put_delivery(bench.ledger, sent, state=DeliveryState.WAITING)  # as when the archive does not list the document
+    assert bench.kinds() == []
+
+
 def test_a_destination_that_the_job_does_not_have_is_refused_with_the_command_that_sends(bench: Bench) -> None:
     bench.to(free_port())
     with pytest.raises(LookupError, match=r"'other' but for archive; `ainode send .*documents/job other`"):
