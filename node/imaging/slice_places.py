@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from math import acos, degrees
-from statistics import median
 from typing import Final
 
 import numpy as np
@@ -22,20 +21,19 @@ _LEAST_TILT, _SAME_TILT = 1.0, 1.0
 def step_reason(scan: Stack) -> str:
     """Return in words that another element contradicts the distance between the slices; '' if none does.
 
+    Spacing Between Slices alone outweighs no positions with which Slice Location agrees.
     Source: PS3.3 C.7.6.2.1.2 (Slice Location), C.7.6.2 (Spacing Between Slices).
     """
     step_mm = scan.spacing_mm[0]
-    steps_mm = {
-        "Slice Location": _location_step_mm(scan.instances),
-        "Spacing Between Slices": abs(_number(scan.instances[0], "SpacingBetweenSlices") or 0.0),
-    }
-    for name, other_mm in steps_mm.items():
-        if other_mm and abs(other_mm / step_mm - 1) > _SAME_STEP:
-            return (
-                f"its slices are {step_mm:.2f} mm apart by Image Position, {other_mm:.2f} mm by {name}; slices are "
-                "missing, or one of them is wrong: correct it and send the series again"
-            )
-    return ""
+    name, other_mm = "Slice Location", _location_step_mm(scan.instances)
+    if not other_mm:
+        name, other_mm = "Spacing Between Slices", abs(_number(scan.instances[0], "SpacingBetweenSlices") or 0.0)
+    if not other_mm or abs(other_mm / step_mm - 1) <= _SAME_STEP:
+        return ""
+    return (
+        f"its slices are {step_mm:.2f} mm apart by Image Position, {other_mm:.2f} mm by {name}; slices are missing, or "
+        "one of them is wrong: correct it and send the series again"
+    )
 
 
 def tilt_reason(scan: Stack) -> str:
@@ -70,12 +68,12 @@ def continuation(first: Stack, second: Stack) -> str:
 
 
 def _location_step_mm(instances: Iterable[Instance]) -> float:
-    """Return the median distance between the Slice Locations of neighbors; 0 if a slice has none."""
+    """Return the mean distance between neighbors by Slice Location, which may be rounded; 0 if a slice has none."""
     locations = [_number(instance, "SliceLocation") for instance in instances]
     known = [location for location in locations if location is not None]
     if len(known) < len(locations):
         return 0.0
-    return float(median(np.abs(np.diff(known))))
+    return float(np.abs(np.diff(known)).mean())
 
 
 def _number(instance: Instance, keyword: str) -> float | None:

@@ -684,6 +684,12 @@ def test_elements_that_agree_with_the_places_of_slices_are_read() -> None:
     assert isinstance(answer_of(series_of(all_zero)), Stack)
 
 
+def test_rounded_slice_locations_outweigh_a_spacing_that_contradicts_the_positions() -> None:
+    locations = [6.0 * number + number % 2 for number in range(20)]
+    scan = changed(slices(SpacingBetweenSlices=3.0), "SliceLocation", locations)
+    assert isinstance(answer_of(series_of(scan)), Stack)
+
+
 @pytest.mark.parametrize("count", [8, 20])
 def test_a_part_of_a_scan_whose_other_part_is_another_series_is_refused(count: int) -> None:
     lower = series_of(slices(20))
