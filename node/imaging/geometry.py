@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ainode.node.domain import UID, Instance, OutOfScope, Position, refs
 from ainode.node.errors import BrokenSeries
 from ainode.node.imaging.pixels import modality_values
+from ainode.node.imaging.slice_pixels import check_slices
 
 Vector: TypeAlias = NDArray[np.float64]
 
@@ -234,7 +235,8 @@ def _unevenness(positions: Vector, plane: _Plane, instances: tuple[Instance, ...
 def volume(slices: Stack, values_of: Callable[[Path], NDArray[np.float32]] = modality_values) -> Volume:
     """Return the volume of a stack, decoded from the files of its images by `values_of`.
 
-    Raises: BrokenSeries if an image cannot be decoded, or its size is not the size in its header.
+    Raises: BrokenSeries if an image cannot be decoded, its size is not the size in its header, or slices are empty,
+    copies or turned against each other.
     """
     values = np.empty((len(slices.instances), slices.rows, slices.columns), np.float32)
     for number, instance in enumerate(slices.instances):
@@ -245,6 +247,7 @@ def volume(slices: Stack, values_of: Callable[[Path], NDArray[np.float32]] = mod
                 f"instance {uid}: its image is {decoded.shape}, its header says {values.shape[1:]}; resend the image"
             )
         values[number] = decoded
+    check_slices(slices.instances, values)
     axes = np.asarray((slices.normal, slices.column_axis, slices.row_axis))
     return _canonical_volume(values, np.asarray(slices.origin_mm), axes, slices.spacing_mm)
 
