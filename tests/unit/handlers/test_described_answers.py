@@ -618,9 +618,8 @@ def test_a_report_of_landmarks_alone_is_valid(tmp_path: Path) -> None:
 def test_white_is_high_also_where_the_image_says_monochrome1(tmp_path: Path) -> None:
     image = testing.noise(64, 64, BodyPartExamined="CHEST")
     pixels = np.frombuffer(image.pixels, "<u2")
-    inverted = SyntheticImage(
-        64, 64, (4095 - pixels).astype("<u2").tobytes(), {**image.header, "PhotometricInterpretation": "MONOCHROME1"}
-    )
+    header = {**image.header, "PhotometricInterpretation": "MONOCHROME1", "PresentationLUTShape": "INVERSE"}
+    inverted = SyntheticImage(64, 64, (4095 - pixels).astype("<u2").tobytes(), header)
     for scaling in ('values = "display"', "range = [0, 4095]", "percentiles = [1, 99]", 'values = "zscore"'):
         text = DESCRIPTION.replace('fit = "pad"', f'fit = "pad"\n{scaling}')
         answers = []
