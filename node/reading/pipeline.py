@@ -27,6 +27,7 @@ from ainode.node.encoding import headers
 from ainode.node.identity import is_ours
 from ainode.node.imaging.naming import with_names
 from ainode.node.imaging.patients import TWO_PATIENTS, patient_contradiction
+from ainode.node.imaging.subjects import NO_PATIENT, subject_reason
 from ainode.node.reading.attachments import attached_documents
 from ainode.node.reading.plain import plain
 from ainode.node.reading.unplaced import unplaced
@@ -144,12 +145,25 @@ def answer_of(study: Study, handler: Handler) -> Result | OutOfScope:
 def selection_of(study: Study, handler: Handler) -> Selection | OutOfScope:
     """Return what the handler selects, after its look at a few pixels where the handler takes one.
 
+    Phantoms and animals are refused whatever the handler selects.
     Raises: BrokenSeries if an image cannot be decoded; HandlerError if the look returns no noun of the domain.
     """
     selection = handler.select(study)
-    if not isinstance(selection, Selection) or not isinstance(handler, Looking):
+    if not isinstance(selection, Selection):
+        return selection
+    if refusal := _other_subject(selection):
+        return refusal
+    if not isinstance(handler, Looking):
         return selection
     answer = handler.look(selection)
     if isinstance(answer, Selection):
         return answer
     return plain(answer, (OutOfScope,), f"study {study.study_instance_uid}: look()")
+
+
+def _other_subject(selection: Selection) -> OutOfScope | None:
+    """Return the refusal of a selected image that is of no human patient; None if all can be."""
+    for instance in selection.instances:
+        if reason := subject_reason(instance):
+            return OutOfScope(f"instance {instance.ref.sop_instance_uid}: {reason}", NO_PATIENT, (instance.ref,))
+    return None

@@ -5,8 +5,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydicom import Dataset, dcmread
 from support.handler import Obedient
 
 from ainode.node import testing
@@ -35,6 +37,20 @@ NOTE = "Earlier studies: PACS has none that fits."
 def a_file(folder: Path, study: str, **header: str) -> File:
     (path,) = testing.write([testing.noise(16, 16, seed=0, **header)], folder / study, study=study)
     return File(path, content_sha256(path))
+
+
+def changed(file: File, elements: dict[str, Any]) -> File:
+    dataset = dcmread(file.path)
+    for keyword, value in elements.items():
+        setattr(dataset, keyword, value)
+    dataset.save_as(file.path)
+    return File(file.path, content_sha256(file.path))
+
+
+def species(code: str) -> Dataset:
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = code, "SCT", "species"
+    return item
 
 
 class Looking(Obedient):
@@ -141,3 +157,34 @@ def test_an_instance_that_comes_once_more_during_the_reading_changes_nothing(tmp
 def test_the_error_of_a_handler_stands_where_the_bytes_are_those_received(tmp_path: Path) -> None:
     with pytest.raises(LookupError):
         read_verified(a_request(tmp_path), Writing(lambda _: None, fails=True))
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        ({"QualityControlImage": "YES"}, "Quality Control Image (0028,0300) is YES"),
+        ({"QualityControlImage": "BOTH"}, "Quality Control Image (0028,0300) is BOTH"),
+        ({"PatientSpeciesDescription": "Canis lupus familiaris"}, "Patient Species Description (0010,2201) names an"),
+        ({"PatientSpeciesCodeSequence": [species("448771007")]}, "Patient Species Code Sequence (0010,2202) names an"),
+    ],
+)
+def test_no_handler_reads_a_phantom_or_an_animal(tmp_path: Path, header: dict[str, Any], words: str) -> None:
+    file = changed(a_file(tmp_path, "now"), header)
+    answer = pipeline.read(Request(UID(testing.uid("now")), (file,), CONTEXT), Obedient()).answer
+    assert isinstance(answer, OutOfScope)
+    assert words in answer.reason
+    assert "Canis" not in answer.reason
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"QualityControlImage": "NO", "PatientSpeciesDescription": ""},
+        {"PatientSpeciesDescription": "Homo sapiens"},
+        {"PatientSpeciesDescription": "person", "PatientSpeciesCodeSequence": [species("337915000")]},
+    ],
+)
+def test_a_human_who_is_named_as_one_is_read(tmp_path: Path, header: dict[str, Any]) -> None:
+    request = a_request(tmp_path)
+    file = changed(request.files[0], header)
+    assert isinstance(pipeline.read(replace(request, files=(file,)), Obedient()).answer, Result)
