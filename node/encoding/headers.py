@@ -54,6 +54,7 @@ NODE_KEYWORDS = frozenset(
     DerivationDescription DerivationCodeSequence VolumeBasedCalculationTechnique
     RescaleIntercept RescaleSlope RescaleType Units SUVType CorrectedImage ModalityLUTSequence ModalityLUTType
     PixelAspectRatio NominalScannedPixelSpacing PresentationLUTShape SliceLocation SpacingBetweenSlices
+    MultienergyCTProcessingSequence MultienergyCTCharacteristicsSequence MonoenergeticEnergyEquivalent
     QualityControlImage PatientSpeciesDescription PatientSpeciesCodeSequence
     ImagesInAcquisition NumberOfSeriesRelatedInstances NumberOfStudyRelatedInstances
     """.split()  # noqa: SIM905 - a table, not fifty lines

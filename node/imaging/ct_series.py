@@ -9,6 +9,7 @@ from typing import Literal
 from ainode.node.domain import UID, Instance, OutOfScope, Series, counted, refs
 from ainode.node.imaging.acquisitions import difference, distinction, grids, passes
 from ainode.node.imaging.contrast import PORTAL_VENOUS, absent_agent, other_phase, phase
+from ainode.node.imaging.energies import ONE_SPECTRUM, energy_reason
 from ainode.node.imaging.geometry import Stack, stack
 from ainode.node.imaging.hounsfield import header_reason
 from ainode.node.imaging.pixel_size import WRONG_SIZE, field_reason
@@ -128,8 +129,10 @@ def _misfit(scan: Stack, requirements: CtRequirements) -> tuple[str, str]:
 def _contradiction(scan: Stack) -> tuple[str, str]:
     """Return what in the headers makes units or places wrong, in words and as a code; two '' if nothing does."""
     unit_reason = header_reason(scan.instances)
+    energy = next((reason for instance in scan.instances if (reason := energy_reason(instance))), "")
     reasons = {
         "not-hounsfield": unit_reason and f"{unit_reason}; Hounsfield units are read",
+        "not-one-spectrum": energy and f"{energy}; {ONE_SPECTRUM}",
         WRONG_SIZE: field_reason(scan.instances),
         WRONG_STEP: step_reason(scan),
         "gantry-tilt": tilt_reason(scan),

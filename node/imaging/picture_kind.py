@@ -1,18 +1,20 @@
-"""Images that lie in a study and are no pictures to read: detector values, localizers, screens, uncorrected PET."""
+"""Images in a study that are no pictures: detector values, localizers, screens, uncorrected PET, spectral CT."""
 
 from collections.abc import Collection
 from typing import Final, Literal
 
 from ainode.node.domain import SECONDARY_CAPTURES, Instance
+from ainode.node.imaging.energies import ONE_SPECTRUM, energy_reason
 from ainode.node.imaging.free_text import as_code
 
 FOR_PROCESSING: Final = "for_processing"
 LOCALIZER: Final = "localizer"
 SECONDARY_CAPTURE: Final = "secondary_capture"
 UNCORRECTED: Final = "uncorrected"
+MULTI_ENERGY: Final = "multi_energy"
 NO_PICTURE: Final = "no-picture"
 """the code of the refusals"""
-KINDS: Final = (FOR_PROCESSING, LOCALIZER, SECONDARY_CAPTURE, UNCORRECTED)
+KINDS: Final = (FOR_PROCESSING, LOCALIZER, SECONDARY_CAPTURE, UNCORRECTED, MULTI_ENERGY)
 """what is no picture to read, unless somebody says that it is read, too"""
 
 # PS3.4 B.5: DX, mammography, intra-oral and breast projection images For Processing.
@@ -53,6 +55,7 @@ def refused_kind(instance: Instance, also: Collection[str] = ()) -> tuple[str, s
         LOCALIZER: _localizer_reason(instance),
         SECONDARY_CAPTURE: _capture_reason(instance),
         UNCORRECTED: _attenuation_reason(instance),
+        MULTI_ENERGY: _several_energies_reason(instance),
     }
     return next(((kind, text) for kind, text in reasons.items() if text and kind not in also), None)
 
@@ -93,3 +96,8 @@ def _attenuation_reason(instance: Instance) -> str:
     if instance.text("Modality") != "PT" or not corrections or "ATTN" in corrections:
         return ""
     return "by Corrected Image its attenuation is not corrected; the corrected series is read"
+
+
+def _several_energies_reason(instance: Instance) -> str:
+    reason = energy_reason(instance)
+    return f"{reason}; {ONE_SPECTRUM}" if reason else ""

@@ -530,7 +530,8 @@ def test_where_pixels_tell_the_phase_an_absent_agent_is_no_refusal_and_a_stated_
 def test_a_native_image_computed_from_two_energies_is_refused() -> None:
     image_type = ("DERIVED", "PRIMARY", "AXIAL", "CT_SOM7 DE VNC")
     refusal = refusal_of(series_of(slices(ContrastBolusAgent="OMNIPAQUE", ImageType=image_type)), requirements=VENOUS)
-    assert "Image Type names the native phase" in refusal.reason
+    assert refusal.code == "not-one-spectrum"
+    assert "a material and no attenuation as scanned" in refusal.reason
 
 
 @pytest.mark.parametrize(
@@ -705,5 +706,58 @@ def test_a_part_of_a_scan_whose_other_part_is_another_series_is_refused(count: i
 def test_series_that_do_not_go_on_where_another_ends_are_ranked_as_before(header: dict[str, Value]) -> None:
     other = series_of(slices(8, series="1.3", **header), uid="1.3")  # type: ignore[arg-type]
     answer = answer_of(series_of(slices(20)), other)
+    assert isinstance(answer, Stack)
+    assert len(answer.instances) == 20
+
+
+DERIVED = ("DERIVED", "PRIMARY", "AXIAL")
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        ({"ImageType": (*DERIVED, "VMI")}, "virtual monoenergetic image of an unknown energy"),
+        ({"ImageType": (*DERIVED, "VMI"), "SeriesDescription": "Thorax 40 keV"}, "monoenergetic image of 40 keV"),
+        ({"ImageType": (*DERIVED, "MONO_E40")}, "virtual monoenergetic image of an unknown energy"),
+        ({"ImageType": (*DERIVED, "MONOENERGETIC_190KEV")}, "monoenergetic image of 190 keV"),
+        ({"SeriesDescription": "Abdomen mono+ 40keV"}, "monoenergetic image of 40 keV"),
+        ({"MultienergyCTCharacteristicsSequence": ({"MonoenergeticEnergyEquivalent": 50.0},)}, "image of 50 keV"),
+        ({"ImageType": (*DERIVED, "MAT_REMOVED")}, "Image Type says 'MAT_REMOVED'"),
+        ({"ImageType": (*DERIVED, "VNC")}, "Image Type says 'VNC'"),
+        ({"ImageType": (*DERIVED, "Z_EFF")}, "Image Type says 'Z_EFF'"),
+        ({"ImageType": (*DERIVED, "WATER")}, "Image Type says 'WATER'"),
+        (
+            {"ImageType": DERIVED, "SeriesDescription": "Abdomen VNC"},
+            "Series Description names a material or a virtual",
+        ),
+    ],
+)
+def test_images_that_are_computed_from_several_energies_are_refused(header: dict[str, Value], words: str) -> None:
+    refusal = refusal_of(series_of(slices(**header)))
+    assert refusal.code == "not-one-spectrum"
+    assert words in refusal.reason
+    assert "60 to 80 keV, is read" in refusal.reason
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"ImageType": (*DERIVED, "VMI"), "SeriesDescription": "Thorax 70 keV"},
+        {
+            "ImageType": (*DERIVED, "VMI"),
+            "MultienergyCTCharacteristicsSequence": ({"MonoenergeticEnergyEquivalent": 65},),
+        },
+        {"ImageType": ("ORIGINAL", "PRIMARY", "AXIAL", "CT_SOM7 SPI DUAL"), "SeriesDescription": "DE_Thorax F_0.5"},
+        {"SeriesDescription": "VNC Hospital, monoplane"},
+        {"ImageType": DERIVED, "SeriesDescription": "Thorax 120 kV MPR ax"},
+    ],
+)
+def test_images_as_of_one_spectrum_are_read(header: dict[str, Value]) -> None:
+    assert isinstance(answer_of(series_of(slices(**header))), Stack)
+
+
+def test_the_images_of_one_spectrum_are_read_beside_those_of_one_energy() -> None:
+    energy = series_of(slices(30, series="1.3", SeriesDescription="40 keV"), uid="1.3")
+    answer = answer_of(energy, series_of(slices(20)))
     assert isinstance(answer, Stack)
     assert len(answer.instances) == 20
