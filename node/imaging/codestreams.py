@@ -72,8 +72,10 @@ def _jpeg(frame: bytes) -> Codestream:
         marker, length, precision, rows, columns = struct.unpack_from(">HHBHH", frame, offset)
         segment = frame[offset + 4 : offset + 2 + length]
         if marker in _FRAME_HEADERS:
-            identifiers = segment[6::3]
+            identifiers, samplings = segment[6::3], segment[7::3]
             color = color or (RGB if identifiers in _RGB_COMPONENTS else "")
+            # Only the two color differences have fewer samples than the brightness.
+            color = color or (YBR if len(set(samplings)) > 1 else "")
             return Codestream(rows, columns, precision, len(identifiers), color, _END in frame[-_TAIL_BYTES:])
         if marker == _ADOBE and segment.startswith(b"Adobe") and len(segment) > _ADOBE_TRANSFORM_AT:
             color = _ADOBE_TRANSFORMS.get(segment[_ADOBE_TRANSFORM_AT], color)

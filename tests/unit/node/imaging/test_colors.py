@@ -40,10 +40,10 @@ def picture(photograph: Dataset, folder: Path) -> NDArray[np.int64]:
     return pixels.picture(path).astype(np.int64)
 
 
-def jpeg(*, marker: bytes, keep_rgb: bool, components: bytes) -> bytes:
+def jpeg(*, marker: bytes, keep_rgb: bool, components: bytes, subsampling: int = 0) -> bytes:
     """A JPEG of the colors with one marker of the space of its colors, or none, and with these identifiers."""
     buffer = io.BytesIO()
-    Image.fromarray(COLORS).save(buffer, "JPEG", quality=98, subsampling=0, keep_rgb=keep_rgb)
+    Image.fromarray(COLORS).save(buffer, "JPEG", quality=98, subsampling=subsampling, keep_rgb=keep_rgb)
     stream = bytearray(buffer.getvalue())
     stream[2 : 4 + int.from_bytes(stream[4:6], "big")] = marker
     frame, scan = stream.index(b"\xff\xc0"), stream.index(b"\xff\xda")
@@ -61,8 +61,9 @@ def jpeg(*, marker: bytes, keep_rgb: bool, components: bytes) -> bytes:
         jpeg(marker=ADOBE + b"\1", keep_rgb=False, components=b"\1\2\3"),
         jpeg(marker=ADOBE + b"\0", keep_rgb=True, components=b"\1\2\3"),
         jpeg(marker=b"", keep_rgb=True, components=b"RGB"),
+        jpeg(marker=b"", keep_rgb=False, components=b"\1\2\3", subsampling=2),
     ],
-    ids=["JFIF", "Adobe YCbCr", "Adobe RGB", "component identifiers"],
+    ids=["JFIF", "Adobe YCbCr", "Adobe RGB", "component identifiers", "fewer samples of two components"],
 )
 def test_the_colors_of_a_jpeg_are_what_the_jpeg_says(stream: bytes, photometric: str, tmp_path: Path) -> None:
     photograph = data_set(photometric=photometric)
