@@ -28,6 +28,7 @@ from ainode.node.identity import is_ours
 from ainode.node.imaging.naming import with_names
 from ainode.node.imaging.patients import TWO_PATIENTS, patient_contradiction
 from ainode.node.imaging.subjects import NO_PATIENT, subject_reason
+from ainode.node.reading.acquired_images import missing_images
 from ainode.node.reading.attachments import attached_documents
 from ainode.node.reading.plain import plain
 from ainode.node.reading.unplaced import unplaced
@@ -43,7 +44,7 @@ def read(request: Request, handler: Handler, on_early: OnEarly = nothing_early) 
     refusal = request.refusal or patient_contradiction(study.instances)
     answer = _two_patients(study, refusal) if refusal else _with_notes(answer_of(study, handler), request.notes)
     if isinstance(answer, Result):
-        answer = _with_parameters(answer, unplaced(answer, study))
+        answer = _with_parameters(answer, (*unplaced(answer, study), *missing_images(answer, study)))
     else:
         answer = dataclasses.replace(answer, words=with_names(answer.reason, study))
     instances = (instance for item in (study, *study.priors) for instance in item.instances)

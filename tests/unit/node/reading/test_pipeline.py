@@ -15,6 +15,7 @@ from ainode.node import testing
 from ainode.node.domain import (
     UID,
     DocumentContext,
+    DocumentKind,
     File,
     Handler,
     OutOfScope,
@@ -188,3 +189,16 @@ def test_a_human_who_is_named_as_one_is_read(tmp_path: Path, header: dict[str, A
     request = a_request(tmp_path)
     file = changed(request.files[0], header)
     assert isinstance(pipeline.read(replace(request, files=(file,)), Obedient()).answer, Result)
+
+
+@pytest.mark.parametrize(("announced", "note"), [(80, "1 of 80 by Images in Acquisition"), (1, ""), (0, "")])
+def test_a_report_says_that_images_of_an_acquisition_may_be_missing(tmp_path: Path, announced: int, note: str) -> None:
+    request = a_request(tmp_path)
+    file = changed(request.files[0], {"ImagesInAcquisition": announced})
+    reading = pipeline.read(replace(request, files=(file,)), Obedient())
+    assert isinstance(reading.answer, Result)
+    notes = [text for name, text in reading.answer.algorithm.parameters if name == "images"]
+    assert bool(notes) == bool(note)
+    assert all(note in text for text in notes)
+    report = next(item for item in reading.documents if item.kind is DocumentKind.STRUCTURED_REPORT)
+    assert (b"Images in Acquisition" in report.content) == bool(note)
