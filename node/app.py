@@ -318,15 +318,15 @@ class Node:
 
         counts = SenderCounts(settings, self.ledger, self._errands, self._events.put, self._audit.record)
         own = partial(own_documents, self.ledger)
-        label_study = partial(label, index=self._patients)
         doors = Doors(
             self._jobs.open,
             counts.ask,
             self._readers.weights,
             self._announcements,
             own,
-            label_study,
+            partial(label, index=self._patients),
             self._jobs.withdraw_outlived,
+            self._jobs.withdraw_rejected,
         )
         duties = Duties(self._recovered, self._commitments.take, sweep, _now)
         return IntakeThread(self._events, Intake(settings, spool, self.catalog, doors), duties)

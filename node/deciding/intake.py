@@ -25,6 +25,7 @@ from ainode.node.domain import SELF_TEST_PATIENT_ID, SELF_TEST_PEER, UID, Instan
 from ainode.node.errors import HandlerStarting
 from ainode.node.identity import configuration_hash, is_ours, job_id
 from ainode.node.imaging.patients import patient_contradiction
+from ainode.node.imaging.rejections import Rejection
 from ainode.node.keeping.announcements import Announcements
 from ainode.node.keeping.catalog import Catalog, Completion
 from ainode.node.keeping.records import Job
@@ -65,6 +66,8 @@ class Doors:
     """keeps how people name a study, where pages may show names"""
     withdraw_outlived: Callable[[Study], None] = lambda _: None
     """withdraws what routes told that are gone, once later images came; after the jobs of a study are opened"""
+    withdraw_rejected: Callable[[UID, Mapping[UID, Rejection]], None] = lambda *_: None
+    """withdraws what was read of instances of a study that are rejected now; after the jobs of the study are opened"""
 
 
 class Intake:
@@ -209,7 +212,7 @@ class Intake:
             arriving.counted = True
             return
         arriving.is_urgent = router.is_urgent(readable.study, self._settings.routes)
-        study = self._owed(readable.study)
+        study = self._owed(readable.arrived)
         is_unknown = self._watching.counted(arriving, study)
         asks_sender = self._settings.completeness.ask_sender and self._settings.peer_of_title(arriving.sender)
         if is_unknown and asks_sender:
@@ -257,16 +260,26 @@ class Intake:
                     uid = item.ref.sop_instance_uid
                     unread = about | {"action": "header_unread", "sop_instance_uid": uid}
                     log.error("an instance cannot be read: %s", item.reason, extra=unread)
+                if readable.rejected:
+                    log.warning("%s", readable.problem, extra=about | {"action": "rejected"})
                 self._catalog.note_problem(study_uid, readable.problem)  # before a job is read: its report says so
                 self._doors.label(readable.study)
                 self._open_jobs(readable.study, arriving, completion.at)
                 self._doors.withdraw_outlived(readable.study)
+                self._doors.withdraw_rejected(study_uid, readable.rejections)
                 decisions = router.decide(readable.study, self._settings.routes)
-                mismatch = nearest_mismatch(decisions)
+                mismatch = self._mismatch(readable, decisions)
                 if mismatch:
                     sentence = "no route takes the study; `ainode explain %s` says why"
                     log.info(sentence, study_uid, extra=about | {"action": "no_route"})
                 self._mark_routed(study_uid, content, decisions + readable.decisions(), completion, mismatch)
+
+    def _mismatch(self, readable: ReadableStudy, decisions: Iterable[RouteDecision]) -> Mismatch | None:
+        """Return why no route takes a study: a rejection where a route would take it with what is rejected."""
+        mismatch, routes = nearest_mismatch(decisions), self._settings.routes
+        if mismatch and readable.rejected and not nearest_mismatch(router.decide(readable.arrived, routes)):
+            return readable.rejected[0].mismatch()
+        return mismatch
 
     def _open_jobs(self, study: Study, arriving: ArrivingStudy, now: datetime) -> None:
         """Open a job for each route that takes a series of the study; a route that fails costs no other route.

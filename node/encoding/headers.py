@@ -126,6 +126,8 @@ class _Reading:
     content: Buffer
     fields: Mapping[int, tuple[str, str]]
     codec: str
+    most_items: int
+    """items of one sequence that are read; the others are left out"""
 
     def header(self, elements: Iterable[Element]) -> Header:
         """Return those of the outermost elements that were asked for."""
@@ -147,7 +149,7 @@ class _Reading:
 
     def _items(self, sequence: Element) -> tuple[Header, ...]:
         items = outermost(_readable(inside(self.content, sequence)))
-        return tuple(self.header(_readable(inside(self.content, item))) for item in islice(items, _ITEMS))
+        return tuple(self.header(_readable(inside(self.content, item))) for item in islice(items, self.most_items))
 
 
 def _readable(elements: Iterator[Element]) -> Iterator[Element]:
@@ -175,10 +177,11 @@ def _codec(content: Buffer, elements: Iterable[Element]) -> str:
     return python_encoding[terms[-1]] if terms else _DEFAULT_CODEC
 
 
-def header(data: Buffer, keywords: frozenset[str] = NODE_KEYWORDS) -> tuple[UID, Header]:
+def header(data: Buffer, keywords: frozenset[str] = NODE_KEYWORDS, *, most_items: int = _ITEMS) -> tuple[UID, Header]:
     """Return the Transfer Syntax UID and the asked-for elements of a Part 10 file, at every level.
 
-    A truncated or damaged data set gives what stands before the damage.
+    Of a sequence with more than `most_items` items the first are returned. A truncated or damaged data set gives what
+    stands before the damage.
     Raises: CannotUnderstand if it is not Part 10, has an element twice or out of order, or cannot be inflated.
     Source: PS3.5 7 (data set), PS3.10 7 (file format).
     """
@@ -190,7 +193,7 @@ def header(data: Buffer, keywords: frozenset[str] = NODE_KEYWORDS) -> tuple[UID,
         data, begin = Inflated(data, begin).read(0, _INFLATED_BYTES), 0
     source = Plain(data, begin)
     encoding = encoding_of(source, syntax_uid)
-    reading = _Reading(data, _fields(keywords), _codec(data, _readable(walk(source, encoding))))
+    reading = _Reading(data, _fields(keywords), _codec(data, _readable(walk(source, encoding))), most_items)
     return syntax_uid, reading.header(_readable(walk(source, encoding)))
 
 

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 NO_RESULT: Final = "the study was read again, and no result is reported"
 NO_ADDRESSEE: Final = "the study was read again, and what is read by this route now is not reported here any more"
 NO_ROUTE: Final = "the study has later images, and the node has no route any more that reads it for this result"
+REJECTED: Final = "images that it was read from are not to be used, a rejection note says: "
 Listener: TypeAlias = tuple[str, DocumentKind]
 """name of the peer, and the language of its messages"""
 
@@ -88,15 +89,15 @@ class Corrections:
         unaddressed = [telling for (name, _), telling in tellings.items() if name not in job.destinations]
         return tuple(self._withdrawals(unaddressed, NO_ADDRESSEE, at))
 
-    def last_words(self, job: Job, at: datetime) -> tuple[Document, ...]:
-        """Return a withdrawal for each listener that was told by a job whose route is gone; none a second time.
+    def last_words(self, job: Job, reason: str, at: datetime) -> tuple[Document, ...]:
+        """Return a withdrawal for each listener that was told by a job that no job follows; none a second time.
 
         Raises: OSError if a message that was told cannot be read.
         """
         tellings = [telling for telling in self._tellings(job, self.superseded(job)).values() if telling.tried]
         lasts = [(telling, telling.last.document) for telling in tellings]
-        valid = [telling for telling, last in lasts if withdrawn(last.kind, last.path.read_bytes(), NO_ROUTE)]
-        return tuple(self._withdrawals(valid, NO_ROUTE, at))
+        valid = [telling for telling, last in lasts if withdrawn(last.kind, last.path.read_bytes(), reason)]
+        return tuple(self._withdrawals(valid, reason, at))
 
     def _follow_up(self, job: Job, document: Document, telling: _Telling, at: datetime) -> Document:
         """Return a message as it follows those before; where the job does not address its listener, the withdrawal."""
@@ -108,12 +109,12 @@ class Corrections:
         content = corrected(document.kind, document.content, withdrawal.content)
         return _behind(withdrawal.ref, replace(document, content=content))
 
-    def withdrawals(self, job: Job, reason: str, at: datetime) -> tuple[Document, ...]:
-        """Return a message for each listener that was told of a result of a job that has none.
+    def withdrawals(self, job: Job, older_jobs: Sequence[Job], reason: str, at: datetime) -> tuple[Document, ...]:
+        """Return a message for each listener that was told of a result by a job that has none, or by older jobs.
 
         Raises: OSError if a message that was told cannot be read.
         """
-        return tuple(self._withdrawals(self._tellings(job, self.unreported(job)).values(), reason, at))
+        return tuple(self._withdrawals(self._tellings(job, older_jobs).values(), reason, at))
 
     def superseded(self, job: Job) -> tuple[Job, ...]:
         """Return the older jobs in whose place a job is, oldest first."""

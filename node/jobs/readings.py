@@ -1,7 +1,7 @@
 """The search for the priors of a study and the reading of the study: one attempt each, its outcome in the ledger."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -11,11 +11,12 @@ from typing import Final
 
 from ainode.node.audit.messages import Subject, accessed, study_subject
 from ainode.node.disk import is_full, refuse_full, sha256_of, write_durably
-from ainode.node.domain import Document, DocumentKind, JobState, OutOfScope, Reading, Request, Result, Study
+from ainode.node.domain import UID, Document, DocumentKind, JobState, OutOfScope, Reading, Request, Result, Study
 from ainode.node.domain.pauses import back_off_s
 from ainode.node.errors import NodeError, OutOfResources
 from ainode.node.identity import wishes
-from ainode.node.jobs.corrections import NO_ADDRESSEE, NO_RESULT, NO_ROUTE, Corrections
+from ainode.node.imaging.rejections import Rejection
+from ainode.node.jobs.corrections import NO_ADDRESSEE, NO_RESULT, NO_ROUTE, REJECTED, Corrections
 from ainode.node.jobs.requests import request_of, route_of
 from ainode.node.jobs.stations import Stations
 from ainode.node.jobs.succession import outlived
@@ -119,19 +120,49 @@ class Readings:
         uid = study.study_instance_uid
         arrivals = {stored.ref.sop_instance_uid: stored.received_at for stored in self._stations.catalog.instances(uid)}
         for job in outlived(study, ledger.jobs(study=uid), settings, arrivals):
-            try:
-                documents = self._kept_endings(job, self._corrections.last_words(job, now))
-            except (NodeError, OSError) as error:
-                about = {"action": "withdrawal_failed", "job": job.id}
-                log.error("listeners may hold a result that does not hold: %s", error, extra=about)  # noqa: TRY400
+            self._withdraw_report(job, NO_ROUTE, now)
+
+    def withdraw_rejected(self, study: UID, rejections: Mapping[UID, Rejection]) -> None:
+        """Withdraw or end the jobs of a study that rest on rejected instances and that no later job follows.
+
+        Of a report that is withdrawn nothing is sent to an archive that was never tried. A job that is not read yet
+        fails, and what its predecessors told is withdrawn.
+        """
+        ledger, now = self._stations.ledger, self._stations.now()
+        for job in ledger.jobs(study=study):
+            rejection = next((rejections[uid] for uid in job.content if uid in rejections), None)
+            if rejection is None or job.withdrawn_at:
                 continue
-            earlier_notices = self._earlier_notices(job, self._corrections.superseded(job))
-            ledger.notices.keep(correction_notices(settings, job, earlier_notices, None, reason=NO_ROUTE, at=now))
-            kinds = wishes(settings, [document.destination for document in documents])
-            if ledger.withdraw(job.id, documents, f"withdrawn: {NO_ROUTE}", now, wishes=kinds):
-                log.warning("result withdrawn: %s", NO_ROUTE, extra={"action": "withdrawn", "job": job.id})
-                self._wake(job.id)
-            self._stations.wake_notifier()
+            reason = f"{REJECTED}{rejection}"
+            if job.state in {JobState.WAITING, JobState.READING}:
+                self._fail(job, reason, reason, self._corrections.superseded(job))
+            if ledger.job(job.id).state is JobState.REPORTED:  # now: a reading may have ended meanwhile
+                self._withdraw_report(job, reason, now)
+                self._recall(job, now)
+
+    def _recall(self, job: Job, at: datetime) -> None:
+        """Keep the documents of a withdrawn report from archives that do not have them yet."""
+        for delivery in self._stations.ledger.deliveries(job.id):
+            if not delivery.document.kind.is_message:
+                comment = "not sent: the report was withdrawn"
+                self._stations.ledger.outbox.recall(delivery, at, comment=comment)
+
+    def _withdraw_report(self, job: Job, reason: str, now: datetime) -> None:
+        """Withdraw a result that no later job follows, at whoever was told of it."""
+        ledger, settings = self._stations.ledger, self._stations.settings
+        try:
+            documents = self._kept_endings(job, self._corrections.last_words(job, reason, now))
+        except (NodeError, OSError) as error:
+            about = {"action": "withdrawal_failed", "job": job.id}
+            log.error("listeners may hold a result that does not hold: %s", error, extra=about)  # noqa: TRY400
+            return
+        earlier_notices = self._earlier_notices(job, self._corrections.superseded(job))
+        ledger.notices.keep(correction_notices(settings, job, earlier_notices, None, reason=reason, at=now))
+        kinds = wishes(settings, [document.destination for document in documents])
+        if ledger.withdraw(job.id, documents, f"withdrawn: {reason}", now, wishes=kinds):
+            log.warning("result withdrawn: %s", reason, extra={"action": "withdrawn", "job": job.id})
+            self._wake(job.id)
+        self._stations.wake_notifier()
 
     def has_room(self) -> bool:
         """Return whether the disk is above the watermark that documents keep, too.
@@ -165,20 +196,26 @@ class Readings:
 
     def give_up(self, job_id: str, reason: str) -> None:
         """Fail a job for good; whoever was told of an urgent answer before is told that the answer does not hold."""
-        ledger, now = self._stations.ledger, self._stations.now()
-        job, words = ledger.job(job_id), f"the reading of the study failed: {reason}"
-        try:
-            self._withdraw(job, words, now)
-        except (NodeError, OSError) as error:
-            about = {"action": "withdrawal_failed", "job": job_id}
-            log.error("listeners may hold a result that does not hold: %s", error, extra=about)  # noqa: TRY400
-        ledger.move(job_id, JobState.FAILED, reason=reason, at=now)
+        job = self._stations.ledger.job(job_id)
+        words = f"the reading of the study failed: {reason}"
+        self._fail(job, reason, words, self._corrections.unreported(job))
 
-    def _withdraw(self, job: Job, reason: str, now: datetime) -> None:
-        """Commit the withdrawals of what was told of a job, before the job counts as failed: a kill repeats it."""
+    def _fail(self, job: Job, reason: str, words: str, older_jobs: Sequence[Job]) -> None:
+        """Fail a job for good; `words` say why what was told of it and of older jobs does not hold."""
+        ledger, now = self._stations.ledger, self._stations.now()
+        try:
+            self._withdraw(job, words, older_jobs, now)
+        except (NodeError, OSError) as error:
+            about = {"action": "withdrawal_failed", "job": job.id}
+            log.error("listeners may hold a result that does not hold: %s", error, extra=about)  # noqa: TRY400
+        ledger.move(job.id, JobState.FAILED, reason=reason, at=now)
+
+    def _withdraw(self, job: Job, reason: str, older_jobs: Sequence[Job], now: datetime) -> None:
+        """Commit the withdrawals of what was told of jobs, before the newest counts as failed: a kill repeats it."""
         ledger, settings = self._stations.ledger, self._stations.settings
-        documents = tuple(self._keep(job, each) for each in self._corrections.withdrawals(job, reason, now))
-        earlier_notices = self._earlier_notices(job, self._corrections.unreported(job))
+        withdrawals = self._corrections.withdrawals(job, older_jobs, reason, now)
+        documents = tuple(self._keep(job, each) for each in withdrawals)
+        earlier_notices = self._earlier_notices(job, older_jobs)
         notices = correction_notices(settings, job, earlier_notices, None, reason=reason, at=now)
         if not documents and not notices:
             return

@@ -1,11 +1,15 @@
 """From a job to the request that a reader process is asked for: without the durable engine, for files and replays."""
 
 import platform
+from collections.abc import Iterable
+from contextlib import suppress
 
 from ainode.node.domain import File, Request
-from ainode.node.errors import ConfigError
+from ainode.node.errors import CannotUnderstand, ConfigError, HandlerError
 from ainode.node.identity import document_context
-from ainode.node.keeping.catalog import Catalog
+from ainode.node.imaging.rejections import is_key_object, rejection
+from ainode.node.jobs.corrections import REJECTED
+from ainode.node.keeping.catalog import Catalog, StoredInstance
 from ainode.node.keeping.records import Job
 from ainode.node.priors.gathering import Priors
 from ainode.node.routes import Route, RouteMode
@@ -37,11 +41,16 @@ def route_for(job: str, name: str, handler: str, settings: Settings) -> Route:
 
 
 def request_of(job: Job, route: Route, settings: Settings, catalog: Catalog) -> Request:
-    """Return the request of a job: exactly its instances, and documents as old as the first reception of the study."""
+    """Return the request of a job: exactly its instances, and documents as old as the first reception of the study.
+
+    Raises: HandlerError if a rejection note names one of the instances.
+    """
+    stored_instances = catalog.instances(job.study_instance_uid)
+    _refuse_rejected(job, stored_instances)
     # An instance that was replaced since makes another job, and the older job is superseded before it leaves.
     files = tuple(
         File(stored.path, stored.sha256, stored.ref.sop_instance_uid)
-        for stored in catalog.instances(job.study_instance_uid)
+        for stored in stored_instances
         if stored.ref.sop_instance_uid in job.content
     )
     context = document_context(
@@ -65,3 +74,14 @@ def request_of(job: Job, route: Route, settings: Settings, catalog: Catalog) -> 
         wanted_candidates=route.wanted_candidates,
         urgent=route.urgent if route.mode is RouteMode.LIVE else None,
     )
+
+
+def _refuse_rejected(job: Job, stored_instances: Iterable[StoredInstance]) -> None:
+    """Refuse a job on instances that a note rejects: a note may come while the job waits, or before a retry."""
+    for stored in stored_instances:
+        if not is_key_object(stored.ref):
+            continue
+        with suppress(CannotUnderstand):  # the study has a problem by this: its report says so
+            note = rejection(stored.path, stored.ref)
+            if note and not note.sop_instance_uids.isdisjoint(job.content):
+                raise HandlerError(f"{REJECTED}{note}")

@@ -8,16 +8,17 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Final
 
 from dbos import DBOS, DBOSConfig, DBOSConfiguredInstance, SetEnqueueOptions, SetWorkflowID
 
 from ainode.node import logs
-from ainode.node.domain import SELF_TEST_PEER, DeliveryState, Study
+from ainode.node.domain import SELF_TEST_PEER, UID, DeliveryState, Study
 from ainode.node.domain.pauses import back_off_s
 from ainode.node.errors import ConfigError, DatabaseUnavailable, LeaseLost, NodeError
+from ainode.node.imaging.rejections import Rejection
 from ainode.node.jobs import engine, memory
 from ainode.node.jobs.dispatcher import Bystander, Conditions, Dispatcher
 from ainode.node.jobs.places import place, place_after_failure
@@ -193,6 +194,10 @@ class Jobs(DBOSConfiguredInstance):
     def withdraw_outlived(self, study: Study) -> None:
         """Withdraw what routes told of a study that are gone, and that does not hold since later images came."""
         self._readings.withdraw_outlived(study)
+
+    def withdraw_rejected(self, study: UID, rejections: Mapping[UID, Rejection]) -> None:
+        """Withdraw what was read of instances of a study that are rejected now."""
+        self._readings.withdraw_rejected(study, rejections)
 
     # The engine
 

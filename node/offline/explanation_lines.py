@@ -6,7 +6,7 @@ from typing import Any
 
 from ainode.node.deciding import router
 from ainode.node.deciding.explanations import changes, completed
-from ainode.node.deciding.stored_study import ReadableStudy, stored_study
+from ainode.node.deciding.stored_study import ANY_ROUTE, ReadableStudy, stored_study
 from ainode.node.domain import UID, counted
 from ainode.node.keeping import database
 from ainode.node.keeping.catalog import Catalog, StoredInstance
@@ -84,7 +84,7 @@ def _change_lines(
     study: UID, rows: Sequence[Mapping[str, Any]], decisions: Sequence[RouteDecision], settings: Settings
 ) -> Iterator[str]:
     """Yield what routes.toml says otherwise now than when the study was routed, and what has it read by that."""
-    routes = {route.name for route in settings.routes}
+    routes = {ANY_ROUTE, *(route.name for route in settings.routes)}
     for name in dict.fromkeys(row["route"] for row in rows if row["route"] not in routes):
         yield f"  route {name} is not in routes.toml any more"
     changed = changes(rows, decisions)

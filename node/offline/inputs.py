@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ainode.node.deciding import router
+from ainode.node.deciding.stored_study import is_rejected, rejections
 from ainode.node.domain import UID, Instance, Study, counted
 from ainode.node.encoding import headers
 from ainode.node.encoding.same_content import same_data_set
@@ -88,7 +89,25 @@ def dicom_studies(paths: Iterable[Path], settings: Settings) -> tuple[tuple[Stud
             elif first_copy.sha256 != instance.sha256 and not same_data_set(first_copy.path, path):
                 uid = instance.ref.sop_instance_uid
                 unread.append(UnreadFile(path, f"it has other content than {first_copy.path} under the same UID {uid}"))
-    return tuple(headers.study(tuple(instances)) for instances in instances_by_study.values()), tuple(unread)
+    studies = []
+    for instances in instances_by_study.values():
+        used_instances, unused = _without_rejected(instances)
+        studies.append(headers.study(used_instances))
+        unread += unused
+    return tuple(studies), tuple(unread)
+
+
+def _without_rejected(instances: Sequence[Instance]) -> tuple[tuple[Instance, ...], tuple[UnreadFile, ...]]:
+    """Return the instances of a study that no rejection note names, and the other files; notes nobody can read, too."""
+    notes, unread_notes = rejections(instances)
+    rejected = [
+        UnreadFile(instance.path, f"it is rejected by {notes[instance.ref.sop_instance_uid]}")
+        for instance in instances
+        if is_rejected(instance, notes)
+    ]
+    reasons = {note.ref: note.reason for note in unread_notes}
+    unread = [UnreadFile(instance.path, reasons[instance.ref]) for instance in instances if instance.ref in reasons]
+    return tuple(instance for instance in instances if not is_rejected(instance, notes)), (*rejected, *unread)
 
 
 def _remedy(path: Path) -> str:
