@@ -16,7 +16,7 @@ _DIGITS: Final = 4
 def comparison_lines(comparison: RouteComparison, modes: Mapping[str, RouteMode]) -> Iterator[str]:
     """Yield the lines of a comparison; no line has a patient attribute. `modes` are those of the routes by name."""
     first, second = comparison.routes
-    named = {name: f"{name} ({modes[name]})" for name in (first.name, second.name)}
+    named = {name: f"{name} ({modes.get(name, 'gone')})" for name in (first.name, second.name)}
     left_out = f"; {comparison.synthetic} synthetic left out" if comparison.synthetic else ""
     count = counted(comparison.studies, "study", "studies")
     before = "from before a route's model or precision last changed"

@@ -37,14 +37,16 @@ def _course(job: "Job", settings: "Settings") -> str:
     from ainode.node.reading.weights import WITHHELD
 
     withheld = WITHHELD if job.withheld else ""
+    is_gone = job.route not in {route.name for route in settings.routes}
+    gone = "routes.toml has its route no more" if is_gone else ""
     if job.reason:
-        return "; ".join(filter(None, (job.reason, withheld)))
+        return "; ".join(filter(None, (job.reason, withheld, gone)))
     parts = {"read": job.seconds, **job.overheads} if job.seconds else job.overheads
     durations = [f"{part} {seconds:.1f} s" for part, seconds in parts.items()]
     answer = [headline(job.result)] if job.result else []
     silence = withheld or silence_reason(job, settings)
     commands = (f"`{command}` sends its documents" for command in sending_commands(job, settings))
-    return "; ".join(filter(None, (*answer, *durations, silence, *commands)))
+    return "; ".join(filter(None, (*answer, *durations, silence, *commands, gone)))
 
 
 @jobs_app.command()

@@ -1,20 +1,27 @@
 """`ainode reload`: ask the node that runs, and wait for what it says."""
 
 import os
+import re
 import time
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
+from shlex import quote
 from typing import Final
 
 from ainode.node.diagnosis.checks import NOT_READY, route_lines
 from ainode.node.diagnosis.scopes import unread_words
 from ainode.node.domain import counted
+from ainode.node.keeping import database
 from ainode.node.keeping.folder_lock import owner
+from ainode.node.keeping.gone_routes import sent_reports
 from ainode.node.settings import Settings, sources
 from ainode.node.starting import reload, requirements
 
 _LIMIT_S: Final = 60.0
 _LOOK_S: Final = 0.1
+_GONE: Final = re.compile(r"\[\[route\]\] (.*): gone")
+"""a route that is gone, as `settings.in_force.changes` says it"""
 
 
 def reloaded(config: Path | None, settings: Settings) -> tuple[str, int]:
@@ -59,4 +66,21 @@ def words_of(outcome: reload.Outcome, settings: Settings) -> tuple[str, int]:
     ]
     routes, peers = counted(len(settings.routes), "route"), counted(len(settings.peers), "peer")
     readiness = f", but {len(broken)} of the routes cannot read:" if broken else ""
-    return "\n".join([*outcome.changes, f"the node works with {routes} and {peers}{readiness}", *broken, *unread]), 0
+    changes = (*outcome.changes, *_staying(outcome.changes, settings))
+    return "\n".join([*changes, f"the node works with {routes} and {peers}{readiness}", *broken, *unread]), 0
+
+
+def _staying(changes: Iterable[str], settings: Settings) -> list[str]:
+    """Return of each route that is gone how many of its reports stay in archives."""
+    gone = [match[1] for change in changes if (match := _GONE.fullmatch(change))]
+    if not gone:
+        return []
+    engine = database.existing(settings.database_url)
+    counts = {name: sent_reports(engine, name) for name in gone}
+    engine.dispose()
+    return [
+        f"route {name} is gone: {counted(count, 'report')} that it sent "
+        f"{'stays' if count == 1 else 'stay'} in the archives; `ainode jobs --route {quote(name)}` lists them"
+        for name, count in counts.items()
+        if count
+    ]

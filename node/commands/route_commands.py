@@ -24,13 +24,28 @@ Last = Annotated[int, typer.Option(min=1, help="so many of the newest studies th
 def _comparison(settings: "Settings", live: str, shadow: str, last: int) -> "RouteComparison":
     from ainode.node.errors import ConfigError
     from ainode.node.keeping import database
+    from ainode.node.keeping.gone_routes import studies_of_gone_routes
     from ainode.node.keeping.paired_answers import newest_pairs
     from ainode.node.keeping.route_comparison import compared
 
+    engine = database.existing(settings.database_url)
     names = [route.name for route in settings.routes]
-    if missing := [name for name in (live, shadow) if name not in names]:
+    known = {*names, *studies_of_gone_routes(engine, names)}
+    if missing := [name for name in (live, shadow) if name not in known]:
         raise ConfigError(f"routes.toml has no route {missing[0]!r}; it has {', '.join(names)}")
-    return compared(newest_pairs(database.existing(settings.database_url), (live, shadow), most=last))
+    return compared(newest_pairs(engine, (live, shadow), most=last))
+
+
+def _gone_line(settings: "Settings") -> str:
+    """Return where the answers of routes stand that routes.toml has no more, as after a new name; '' of none."""
+    from ainode.node.domain import counted
+    from ainode.node.keeping import database
+    from ainode.node.keeping.gone_routes import studies_of_gone_routes
+
+    names = [route.name for route in settings.routes]
+    gone = studies_of_gone_routes(database.existing(settings.database_url), names)
+    counts = ", ".join(f"{name} {counted(count, 'study', 'studies')}" for name, count in gone.items())
+    return f"answers of routes that are gone stand under the old name, which can be compared: {counts}" if gone else ""
 
 
 def _modes(settings: "Settings") -> dict[str, "RouteMode"]:
@@ -52,7 +67,9 @@ def compare(
     from ainode.node.commands.comparison_lines import comparison_lines
 
     settings = settings_of(config)
-    for line in comparison_lines(_comparison(settings, live, shadow, last), _modes(settings)):
+    comparison = _comparison(settings, live, shadow, last)
+    elsewhere = "" if comparison.studies else _gone_line(settings)
+    for line in filter(None, (*comparison_lines(comparison, _modes(settings)), elsewhere)):
         print("\n".join(map(logs.printable, line.split("\n"))))
 
 

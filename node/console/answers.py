@@ -153,6 +153,12 @@ class Answer:
         return any(document.deliveries for document in self.documents)
 
     @property
+    def places(self) -> tuple[str, ...]:
+        """Return the destinations that took a document of the answer."""
+        taken = {DeliveryState.SENT, DeliveryState.CONFIRMED}
+        return tuple(name for name, (state, confirmed, _) in self.deliveries.items() if confirmed or state in taken)
+
+    @property
     def captures(self) -> tuple[ShownDocument, ...]:
         """Return the pictures."""
         return tuple(document for document in self.documents if document.is_picture)

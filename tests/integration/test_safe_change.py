@@ -372,6 +372,32 @@ def test_jobs_names_the_command_that_sends_what_a_route_read_as_a_shadow_that_is
     assert words.endswith(f"its route was a shadow when the study was routed; `{command}` sends its documents")
 
 
+def rename(config: Path, name: str, new: str) -> None:
+    text = routes(config).replace(f'name = "{name}" ', f'name = "{new}" ')
+    config.with_name("routes.toml").write_text(text, encoding="utf-8")
+
+
+def test_jobs_says_of_a_route_that_is_gone_that_it_is(config: Path) -> None:
+    engine = database.connect(load(config).database_url)
+    assert Ledger(engine).open(Job("1" * 32, UID("1.2.3"), "skin", "support.handler", {}, NOW, NOW, ("pacs",)))
+    engine.dispose()
+    assert "no more" not in ainode(config, "jobs").output
+    rename(config, "skin", "moles")
+    assert ainode(config, "jobs").output.splitlines()[1].endswith("routes.toml has its route no more")
+
+
+def test_a_comparison_after_a_new_name_says_that_the_answers_stand_under_the_old_and_takes_it(config: Path) -> None:
+    answer(config, 24)
+    rename(config, "skin", "moles")
+    words = ainode(config, "compare", "moles", "skin next").output
+    assert words.startswith("moles (live) and skin next (shadow): 0 studies that both answered")
+    assert words.splitlines()[-1].endswith("stand under the old name, which can be compared: skin 24 studies")
+    words = ainode(config, "compare", "skin", "skin next").output
+    assert words.startswith("skin (gone) and skin next (shadow): 24 studies that both answered")
+    assert "old name" not in words
+    assert isinstance(ainode(config, "compare", "bone", "skin next").exception, ConfigError)
+
+
 def test_the_routes_that_ship_are_not_changed(config: Path, tmp_path: Path) -> None:
     alone = tmp_path / "alone" / "node.toml"
     alone.parent.mkdir()

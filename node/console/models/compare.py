@@ -14,7 +14,9 @@ from ainode.node.console.figures.charts import Axis
 from ainode.node.console.figures.distribution import bin_edges, shares
 from ainode.node.console.pages import render
 from ainode.node.console.parts import Parts
+from ainode.node.domain import counted
 from ainode.node.keeping.answer_search import REFUSED, UNDECIDED
+from ainode.node.keeping.gone_routes import studies_of_gone_routes
 from ainode.node.keeping.paired_answers import RouteAnswer, newest_pairs
 from ainode.node.keeping.route_comparison import compared
 from ainode.node.routes import Route, RouteMode
@@ -78,12 +80,16 @@ def router(parts: Parts) -> APIRouter:
             first, second = pairs_to_choose[0]
         answers = newest_pairs(parts.engine, (first, second), most=_MOST_COMPARED, period=period.period(zone))
         comparison = compared(answers)
+        names = [route.name for route in parts.settings.routes]
+        gone = studies_of_gone_routes(parts.engine, names, period.period(zone))
         return render(
             request,
             "compare.html",
             first=first,
             second=second,
-            names=[route.name for route in parts.settings.routes],
+            names=names,
+            gone=gone,
+            gone_counts=", ".join(f"{name} {counted(count, 'study', 'studies')}" for name, count in gone.items()),
             period=period,
             answers=tuple(ANSWERS.values()),
             answer=answer,

@@ -245,6 +245,7 @@ class StudyPage:
             "day": day,
             "answers": self._answers(jobs, day),
             "modes": {route.name: route.mode for route in parts.settings.routes},
+            "peer_names": {peer.name for peer in parts.settings.with_self_test().peers},
             "others": self._others(study),
             "opinions": OPINIONS,
             "panels": panels,

@@ -24,6 +24,8 @@ ANSWERS = (
     (FORMER.name, ("pacs",), RouteMode.LIVE, "absent"),
     (LIVE.name, (), RouteMode.SHADOW, "present"),
     ("chest-of-before", (), None, "present"),
+    ("chest-gone", ("pacs",), RouteMode.LIVE, "absent"),
+    ("chest-without-peer", ("former-pacs",), RouteMode.LIVE, "absent"),
 )
 
 
@@ -40,8 +42,8 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
         kept = [KeptDocument(job.id, ref, DocumentKind.STRUCTURED_REPORT, Path("a.dcm"), "ff")]
         result = f'{{"verdict": {{"presence": "{presence}", "headline": "fracture: {presence}"}}}}'
         assert bench.ledger.report(bench.ledger.job(job.id), kept, Outcome(JobState.REPORTED, result, "", 4.2, {}, NOW))
-    for delivery in bench.ledger.deliveries("0" * 32):
-        bench.ledger.outbox.confirmed(delivery, proof="query", at=NOW)
+        for delivery in bench.ledger.deliveries(job.id):
+            bench.ledger.outbox.confirmed(delivery, proof="query", at=NOW)
     yield bench
     bench.web.stop()
     bench.parts.stop()
@@ -55,16 +57,24 @@ def test_the_worklist_marks_what_was_read_as_a_shadow_and_not_what_was_sent(view
         "chest-one": "",
         "chest-two": ' <span class="badge warn">shadow</span>',
         "chest-of-before": ' <span class="badge warn">not sent</span>',
+        "chest-gone": "",
+        "chest-without-peer": "",
     }
     stays = {row for row in rows if "stay in the node: of a shadow" in row}
     assert len(stays) == 1
     assert "chest-two" in stays.pop()
 
 
+def answers_of(page: str) -> dict[str, str]:
+    """Return the part of each answer by its route, in the order of the page."""
+    parts = page[: page.index('id="timeline"')].split('<section class="panel answer"')[1:]
+    return {re.findall(r"<h2[^>]*>Route (\S+)", part)[0]: part for part in parts}
+
+
 def test_the_page_of_a_study_has_the_answer_that_was_sent_first_and_says_which_was_not(operator: Browser) -> None:
-    page = operator.get(f"/console/studies/{STUDY}").text
-    sent, *unsent = page[: page.index('id="timeline"')].split('<section class="panel answer"')[1:]
-    shadow, unknown = sorted(unsent, key=lambda answer: "chest-two" not in answer)
+    answers = answers_of(operator.get(f"/console/studies/{STUDY}").text)
+    assert set([*answers][-2:]) == {"chest-two", "chest-of-before"}
+    sent, shadow, unknown = (answers[name] for name in ("chest-one", "chest-two", "chest-of-before"))
     assert "fracture: absent" in sent
     assert "not to be acted on" not in sent
     assert "The route was live when it read this study, and sent the answer. It is a shadow now." in sent
@@ -74,3 +84,30 @@ def test_the_page_of_a_study_has_the_answer_that_was_sent_first_and_says_which_w
     assert "DICOM documents (1), which stay in the node" in shadow
     assert '<span class="badge warn">not sent</span></h2>' in unknown
     assert "Nothing of it leaves the node: its route was a shadow or had no destinations" in unknown
+
+
+def test_the_page_of_a_study_says_of_a_route_that_is_gone_where_its_answer_stays(operator: Browser) -> None:
+    answers = answers_of(operator.get(f"/console/studies/{STUDY}").text)
+    words = "The route is gone from routes.toml."
+    assert {name for name, part in answers.items() if words in part} == {name for name, *_ in ANSWERS[2:]}
+    assert f"{words} The answer was sent to pacs, and stays there." in answers["chest-gone"]
+    assert "stays there" not in answers["chest-of-before"]
+
+
+def test_an_answer_is_delivered_again_only_where_a_destination_is_still_a_peer(operator: Browser) -> None:
+    answers = answers_of(operator.get(f"/console/studies/{STUDY}").text)
+    offered = {name for name, part in answers.items() if "Deliver again" in part}
+    assert offered == {"chest-one", "chest-gone"}
+    assert "so that nothing can be delivered again" in answers["chest-without-peer"]
+
+
+def test_a_comparison_without_a_study_says_that_answers_stand_under_a_name_that_is_gone(viewer: Browser) -> None:
+    period = "since=2026-02-01&until=2026-04-01"
+    page = viewer.get(f"/console/compare?{period}&first=chest-one&second=none").text
+    assert "No study was answered by both routes in this period." in page
+    assert "of this period: chest-gone 1 study, chest-of-before 1 study, chest-without-peer 1 study." in page
+    assert '<option value="chest-gone">chest-gone (gone)</option>' in page
+    page = viewer.get(f"/console/compare?{period}&first=chest-gone&second=chest-two").text
+    assert "No study was answered" not in page
+    assert "under the old name" not in page
+    assert "under the old name" not in viewer.get("/console/compare?since=2026-04-01&until=2026-05-01").text
