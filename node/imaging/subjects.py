@@ -1,5 +1,6 @@
 """Whether an image is of a human patient: not of a phantom for quality control, and not of an animal."""
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -12,9 +13,7 @@ NO_PATIENT: Final = "no-human-patient"
 _QUALITY_CONTROL: Final = frozenset({"YES", "BOTH"})
 # Homo sapiens of SNOMED CT and SRT (PS3.16 CID 7454), and of the taxonomy of NCBI.
 _HUMAN_CODES: Final = frozenset({"337915000", "L-85B00", "9606"})
-_HUMAN_WORDS: Final = frozenset(
-    {"homo sapiens", "human", "human being", "mensch", "humain", "etre humain", "humano", "humana", "umano", "unknown"}
-)
+_HUMAN_WORDS: Final = frozenset({"homo", "human", "mensch", "humain", "humano", "humana", "umano", "unknown"})
 
 
 def subject_reason(instance: Instance) -> str:
@@ -33,8 +32,8 @@ def subject_reason(instance: Instance) -> str:
         if isinstance(item, Mapping)
     } - {""}
     if codes and not codes & _HUMAN_CODES:
-        return "Patient Species Code Sequence (0010,2202) names an animal; humans are read"
-    words = " ".join(unaccented(instance.text("PatientSpeciesDescription")).split())
-    if words and not codes and words not in _HUMAN_WORDS:
-        return "Patient Species Description (0010,2201) names an animal; humans are read"
+        return "Patient Species Code Sequence (0010,2202) names no human; humans are read"
+    words = frozenset(re.findall(r"[a-z]+", unaccented(instance.text("PatientSpeciesDescription"))))
+    if words and not codes and not words & _HUMAN_WORDS:
+        return "Patient Species Description (0010,2201) names no human; humans are read"
     return ""

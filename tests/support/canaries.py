@@ -31,7 +31,7 @@ _REQUESTS = 0x00400275
 _LONG = frozenset({"OB", "SQ", "UC", "UN", "UR", "UT"})
 Elements: TypeAlias = dict[int, tuple[str, bytes]]
 # Without these values no image is read.
-_NEEDED = frozenset({"RescaleType", "TimezoneOffsetFromUTC"})
+_NEEDED = frozenset({"PatientSpeciesDescription", "RescaleType", "TimezoneOffsetFromUTC"})
 
 
 def typed_in(tag: int, word: str) -> str:

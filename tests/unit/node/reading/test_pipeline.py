@@ -165,8 +165,14 @@ def test_the_error_of_a_handler_stands_where_the_bytes_are_those_received(tmp_pa
     [
         ({"QualityControlImage": "YES"}, "Quality Control Image (0028,0300) is YES"),
         ({"QualityControlImage": "BOTH"}, "Quality Control Image (0028,0300) is BOTH"),
-        ({"PatientSpeciesDescription": "Canis lupus familiaris"}, "Patient Species Description (0010,2201) names an"),
-        ({"PatientSpeciesCodeSequence": [species("448771007")]}, "Patient Species Code Sequence (0010,2202) names an"),
+        (
+            {"PatientSpeciesDescription": "Canis lupus familiaris"},
+            "Patient Species Description (0010,2201) names no human",
+        ),
+        (
+            {"PatientSpeciesCodeSequence": [species("448771007")]},
+            "Patient Species Code Sequence (0010,2202) names no human",
+        ),
     ],
 )
 def test_no_handler_reads_a_phantom_or_an_animal(tmp_path: Path, header: dict[str, Any], words: str) -> None:
@@ -182,6 +188,7 @@ def test_no_handler_reads_a_phantom_or_an_animal(tmp_path: Path, header: dict[st
     [
         {"QualityControlImage": "NO", "PatientSpeciesDescription": ""},
         {"PatientSpeciesDescription": "Homo sapiens"},
+        {"PatientSpeciesDescription": "Human, adult"},
         {"PatientSpeciesDescription": "person", "PatientSpeciesCodeSequence": [species("337915000")]},
     ],
 )
