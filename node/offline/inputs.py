@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ainode.node.deciding import router
-from ainode.node.deciding.stored_study import is_rejected, rejections
 from ainode.node.domain import UID, Instance, Study, counted
 from ainode.node.encoding import headers
 from ainode.node.encoding.same_content import same_data_set
 from ainode.node.errors import BrokenSeries, CannotUnderstand, ConfigError
+from ainode.node.imaging.rejections import is_key_object
 from ainode.node.keeping.spool import content_sha256
 from ainode.node.offline import conversion, repair, zip_files
 from ainode.node.offline.conversion import ConvertedStudy
@@ -99,6 +99,10 @@ def dicom_studies(paths: Iterable[Path], settings: Settings) -> tuple[tuple[Stud
 
 def _without_rejected(instances: Sequence[Instance]) -> tuple[tuple[Instance, ...], tuple[UnreadFile, ...]]:
     """Return the instances of a study that no rejection note names, and the other files; notes nobody can read, too."""
+    if not any(is_key_object(instance.ref) for instance in instances):
+        return tuple(instances), ()
+    from ainode.node.deciding.stored_study import is_rejected, rejections  # noqa: PLC0415 - it brings SQLAlchemy
+
     notes, unread_notes = rejections(instances)
     rejected = [
         UnreadFile(instance.path, f"it is rejected by {notes[instance.ref.sop_instance_uid]}")
