@@ -41,15 +41,20 @@ def peak_lines(
 
 
 def long_scan(images: Sequence[SyntheticImage], slices: int, side: int) -> Iterator[SyntheticImage]:
-    """Yield a scan of the same patient in more slices of more pixels: each shows the nearest slice and pixel."""
+    """Yield a scan of the same patient in more slices of more pixels: each shows the nearest slice and pixel.
+
+    Slices that show the same lie a pixel further each, for no series is read whose slices are copies.
+    """
     first, last = (np.asarray(images[at].header["ImagePositionPatient"], np.float64) for at in (0, -1))
     rows, columns = (np.arange(side) * count // side for count in (images[0].rows, images[0].columns))
     down, right = np.asarray(images[0].header["PixelSpacing"], np.float64)
     spacing = (float(down * images[0].rows / side), float(right * images[0].columns / side))
     for number in range(slices):
-        image = images[number * len(images) // slices]
+        shown = number * len(images) // slices
+        image, first_number = images[shown], -(-shown * slices // len(images))
         x, y, z = first + (last - first) * number / (slices - 1)
         pixels = np.frombuffer(image.pixels, "<u2").reshape(image.rows, image.columns)[np.ix_(rows, columns)]
+        pixels = np.roll(pixels, number - first_number, axis=1)
         header: Header = {
             **image.header,
             "PixelSpacing": spacing,
