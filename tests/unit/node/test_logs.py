@@ -23,12 +23,13 @@ PATIENT = "Canary^Ursula"
 def log() -> Iterator[io.StringIO]:
     """Return what is logged; the loggers, hooks and warnings are as before at the end."""
     root, dbos, stream = logging.getLogger(), logging.getLogger("dbos"), io.StringIO()
-    before = root.handlers[:], root.level, dbos.handlers[:], logging.raiseExceptions
+    before = root.handlers[:], root.level, dbos.handlers[:], dbos.level, logging.raiseExceptions
     hooks = (mock.patch.object(sys, "excepthook"), mock.patch.object(sys, "unraisablehook"))
     with hooks[0], hooks[1], mock.patch.object(threading, "excepthook"), warnings.catch_warnings():
         logs.configure(stream)
+        dbos.setLevel(logging.NOTSET)  # jobs that have stopped in this process silenced it
         yield stream
-    root.handlers[:], root.level, dbos.handlers[:], logging.raiseExceptions = before
+    root.handlers[:], root.level, dbos.handlers[:], dbos.level, logging.raiseExceptions = before
 
 
 def broken() -> None:
