@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 import highdicom as hd
 from pydicom import Dataset, dcmread
 
-from ainode.node import __version__, reports, testing
+from ainode.node import __version__, testing
 from ainode.node.domain import (
     UID,
     Algorithm,
@@ -32,6 +32,7 @@ from ainode.node.domain import (
     Value,
     WeightsStatus,
 )
+from ainode.node.reports import compose
 
 PATIENT = "AINODE^DOCTOR"
 _SIDE = 64
@@ -126,7 +127,7 @@ def _for_listener(context: DocumentContext, token: str, now: datetime) -> Docume
         path = Path(folder) / "source.dcm"
         path.write_bytes(_encoded(image))
         ref = _ref(image)
-        *_, message = reports.documents(_result(ref), {ref.sop_instance_uid: path}, context)
+        *_, message = compose.documents(_result(ref), {ref.sop_instance_uid: path}, context)
     return message
 
 
@@ -150,7 +151,7 @@ def _documents(image: Dataset, now: datetime) -> Mapping[str, Dataset]:
         for report, comprehensive_3d in (("Comprehensive SR", False), ("Comprehensive 3D SR", True)):
             optional = tuple(kind for kind in DocumentKind if kind.is_optional)
             context = dataclasses.replace(_context(now), comprehensive_3d=comprehensive_3d, optional=optional)
-            for document in reports.documents(_result(ref), {ref.sop_instance_uid: path}, context):
+            for document in compose.documents(_result(ref), {ref.sop_instance_uid: path}, context):
                 datasets[_NAMES.get(document.kind, report)] = dcmread(BytesIO(document.content))
     return datasets
 

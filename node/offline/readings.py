@@ -29,7 +29,8 @@ from ainode.node.reading.confinement import bounds_of
 from ainode.node.reading.reader import Reader
 from ainode.node.reading.verification import verified
 from ainode.node.reading.weights import ModelEnvironment
-from ainode.node.reports import report_pdf, report_text
+from ainode.node.reports.printed import report_pdf
+from ainode.node.reports.text import report_text
 from ainode.node.routes import Route
 from ainode.node.settings import ReaderTable, Settings
 

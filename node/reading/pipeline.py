@@ -4,7 +4,6 @@ import dataclasses
 import time
 from collections.abc import Iterable, Iterator
 
-from ainode.node import reports
 from ainode.node.domain import (
     UID,
     Document,
@@ -32,6 +31,7 @@ from ainode.node.reading.acquired_images import missing_images
 from ainode.node.reading.attachments import attached_documents
 from ainode.node.reading.plain import plain
 from ainode.node.reading.unplaced import unplaced
+from ainode.node.reports import compose, text
 
 
 def read(request: Request, handler: Handler, on_early: OnEarly = nothing_early) -> Reading:
@@ -51,20 +51,20 @@ def read(request: Request, handler: Handler, on_early: OnEarly = nothing_early) 
     sources = {instance.ref.sop_instance_uid: instance.path for instance in instances}
     context = dataclasses.replace(request.context, source_series_numbers=_series_numbers(study))
     answered = time.monotonic()
-    summary = reports.result_json(answer, request.context)
+    summary = text.result_json(answer, request.context)
     attached: tuple[Document, ...] = ()
     if isinstance(answer, Result) and answer.attachments:  # what does not fit ends the job before anything leaves
         attached = attached_documents(answer, study.instances, context)
         answer = dataclasses.replace(answer, attachments=())  # the documents have their bytes
     if isinstance(answer, Result) and is_urgent(answer, request.urgent):
         bare = dataclasses.replace(answer, captures=(), segmented=None)
-        messages = reports.early_documents(answer, sources, context)
+        messages = compose.early_documents(answer, sources, context)
         on_early(Reading(bare, messages, summary, answered - started, is_early=True))
     match answer:
         case Result():
-            documents = (*attached, *reports.documents(answer, sources, context))
+            documents = (*attached, *compose.documents(answer, sources, context))
         case OutOfScope() if request.report_out_of_scope and not refusal:
-            documents = reports.documents_out_of_scope(answer, sources, context)
+            documents = compose.documents_out_of_scope(answer, sources, context)
         case _:
             documents = ()
     ended = time.monotonic()

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from ainode.node.domain import NO_UID, Document, DocumentKind, InstanceRef
-from ainode.node.reports import report_pdf, report_text
 from ainode.node.reports.answers import answer_of
+from ainode.node.reports.printed import report_pdf
+from ainode.node.reports.text import report_text
 
 _NO_REF = InstanceRef(NO_UID, NO_UID, NO_UID, NO_UID)
 
