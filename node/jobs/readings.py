@@ -29,7 +29,6 @@ from ainode.node.notifying.attributes import Headers
 from ainode.node.notifying.bodies import answer_notices, correction_notices
 from ainode.node.priors.gathering import Priors
 from ainode.node.priors.shelf import PriorRecord
-from ainode.node.routes import RouteMode
 
 log = logging.getLogger(__name__)
 _FIRST_PAUSE_S: Final = 1.0
@@ -290,7 +289,7 @@ class Readings:
         settings = self._stations.settings
         headers, now = Headers(self._stations.catalog), self._stations.now()
         earlier_notices = self._earlier_notices(job, self._corrections.superseded(job))
-        if job.withheld or route_of(job, settings).mode is not RouteMode.LIVE:
+        if job.withheld or not job.is_live:
             return correction_notices(settings, job, earlier_notices, None, reason=NO_ADDRESSEE, at=now)
         corrections = correction_notices(settings, job, earlier_notices, reading, reason=NO_RESULT, at=now)
         informed = {notice.subscription for notice in earlier_notices if notice.subject == job.id}

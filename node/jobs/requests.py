@@ -3,6 +3,7 @@
 import platform
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 
 from ainode.node.domain import File, Request
 from ainode.node.errors import CannotUnderstand, ConfigError, HandlerError
@@ -17,11 +18,12 @@ from ainode.node.settings import Settings
 
 
 def route_of(job: Job, settings: Settings) -> Route:
-    """Return the route that opened a job.
+    """Return the route that opened a job, in the mode that it had then: the mode of now is for later studies.
 
     Raises: ConfigError if routes.toml no longer has the route, or the route has another handler now.
     """
-    return route_for(job.id, job.route, job.handler, settings)
+    mode = RouteMode.LIVE if job.is_live else RouteMode.SHADOW
+    return replace(route_for(job.id, job.route, job.handler, settings), mode=mode)
 
 
 def route_for(job: str, name: str, handler: str, settings: Settings) -> Route:

@@ -5,7 +5,7 @@ from shlex import quote
 
 from ainode.node.domain import JobState, Reading
 from ainode.node.identity import wishes
-from ainode.node.jobs.requests import route_of
+from ainode.node.jobs.requests import route_for
 from ainode.node.keeping.ledger import Ledger
 from ainode.node.keeping.records import Job
 from ainode.node.routes import Route, RouteMode
@@ -15,7 +15,10 @@ log = logging.getLogger(__name__)
 
 
 def addressed(job: Job, reading: Reading, route: Route, ledger: Ledger) -> Job:
-    """Return the job with the destinations of its documents; the weights of the answer decide, not those at opening."""
+    """Return the job with the destinations of its documents; the weights of the answer decide, not those at opening.
+
+    `route` is in the mode that the job has (`route_of`).
+    """
     if job.is_self_test:
         return job
     reason = route.withholding_reason(reading.demonstration_weights)
@@ -64,13 +67,14 @@ def _route_named(name: str, settings: Settings) -> Route | None:
 def released(settings: Settings, ledger: Ledger, job: Job) -> tuple[str, ...]:
     """Return the destinations that get the documents of a withheld job now; none if the job is not withheld.
 
-    The route alone decides: weights that were replaced since did not make these documents.
+    The route as it is now decides, also by its mode, for who asks sends now; weights that were replaced since did not
+    make these documents.
 
     Raises: LookupError if the route still withholds them or has no destinations, or there are no documents.
     """
     if not job.withheld or job.state is JobState.FAILED:
         return ()
-    route = route_of(job, settings)
+    route = route_for(job.id, job.route, job.handler, settings)
     if not route.allow_demonstration:
         raise LookupError(f"job {job.id}: {job.withheld}")
     destinations = route.live_destinations

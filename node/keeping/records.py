@@ -69,6 +69,11 @@ class Job:
         return SELF_TEST_PEER in self.destinations
 
     @property
+    def is_live(self) -> bool:
+        """Return whether its documents may leave; where nobody kept the mode, its destinations tell."""
+        return self.mode is RouteMode.LIVE or (self.mode is None and bool(self.destinations or self.withheld))
+
+    @property
     def mark(self) -> str:
         """Return `shadow` or `not sent` of a job that nobody gets the documents of; '' of another."""
         return mark_of(self.mode, is_addressed=bool(self.destinations or self.withheld))

@@ -130,7 +130,13 @@ class Bench:
         """Take an image that comes late, which the model reads with the others or leaves aside."""
         content = {**self.job.content, UID(f"1.2.4.{len(self.job.content)}"): "00"}
         (route,) = self.stations.settings.routes
-        self.job = replace(self.job, id=f"job{len(content)}", content=content, destinations=route.live_destinations)
+        self.job = replace(
+            self.job,
+            id=f"job{len(content)}",
+            content=content,
+            destinations=route.live_destinations,
+            mode=route.mode,
+        )
         self.answers.image_count += is_read
         assert self.stations.ledger.open(self.job)
 
@@ -185,7 +191,8 @@ def bench(tmp_path: Path, words: list[str]) -> Iterator[Bench]:
     settings = Settings(node=node, routes=(route,), peers=peers, subscriptions=(pager,))
     ledger, answers = Ledger(engine), Answers(study, words)
     uid = UID(study.uid)
-    job = Job("job", uid, "spine", "support.alarming", {UID("1.2.3"): "00"}, NOW, NOW, ("his", "ehr"))
+    content, names = {UID("1.2.3"): "00"}, ("his", "ehr")
+    job = Job("job", uid, "spine", "support.alarming", content, NOW, NOW, names, mode=RouteMode.LIVE)
     ledger.open(job)
     stations = Stations(settings, Catalog(engine), ledger, Courier(settings, ledger), answers.read, lambda: NOW)
     yield Bench(stations, answers, job)
@@ -561,6 +568,36 @@ def test_a_notification_is_withdrawn_once_its_route_is_a_shadow_and_an_image_com
     assert bench.page() == []
 
 
+@pytest.mark.parametrize("words", [["loud"]])
+def test_nobody_is_told_of_a_job_of_a_shadow_that_is_live_once_the_job_is_read(bench: Bench) -> None:
+    bench.change(mode=RouteMode.SHADOW)
+    bench.receive()
+    bench.change(mode=RouteMode.LIVE)
+    bench.read()
+    job = bench.stations.ledger.job(bench.job.id)
+    assert (job.state, job.mark, job.destinations) == (JobState.REPORTED, "shadow", ())
+    assert bench.notices() == []
+    assert bench.stations.ledger.deliveries(job.id) == ()
+
+
+@pytest.mark.parametrize("words", [["loud"]])
+def test_a_job_of_a_live_route_is_told_at_once_though_the_route_is_a_shadow_once_the_job_is_read(bench: Bench) -> None:
+    bench.change(mode=RouteMode.SHADOW)
+    early: list[tuple[int, int]] = []
+    read = bench.stations.read
+
+    def watched(handler: str, request: Request, on_early: OnEarly) -> Reading:
+        reading = read(handler, request, on_early)
+        early.append((len(bench.stations.ledger.deliveries("job")), len(bench.notices())))
+        return reading
+
+    bench.stations = replace(bench.stations, read=watched)
+    bench.read()
+    assert early == [(2, 1)], "both listeners and the pager, before the rest of the reading"
+    assert [notice["verdict"] for notice in bench.notices()] == ["present"]
+    assert {delivery.destination for delivery in bench.stations.ledger.deliveries("job")} == {"his", "ehr"}
+
+
 @pytest.mark.parametrize("words", [["loud", "quiet", "quiet", "quiet"]])
 def test_a_route_that_is_live_again_corrects_what_was_withdrawn_in_between(bench: Bench) -> None:
     bench.read()
@@ -602,7 +639,12 @@ def open_late(bench: Bench, route: Route, *others: Route) -> None:
     bench.stations = replace(bench.stations, settings=settings)
     content = {**bench.job.content, UID("1.2.5"): "00"}
     bench.job = replace(
-        bench.job, id=f"{route.name} late", route=route.name, content=content, destinations=route.live_destinations
+        bench.job,
+        id=f"{route.name} late",
+        route=route.name,
+        content=content,
+        destinations=route.live_destinations,
+        mode=route.mode,
     )
     ledger = bench.stations.ledger
     assert ledger.open(bench.job, former_routes(bench.job, ledger.jobs(), settings))

@@ -120,6 +120,6 @@ def test_an_instance_that_could_not_be_read_is_named_in_the_report(settings: Set
 
 
 def test_a_job_whose_route_is_gone_names_both_and_the_file_to_mend(settings: Settings) -> None:
-    assert route_of(job_over(), settings) is ROUTE
+    assert route_of(job_over(), settings) == ROUTE
     with pytest.raises(ConfigError, match=r"route 'spine' of job job is no longer in routes\.toml"):
         route_of(job_over(route="spine"), settings)

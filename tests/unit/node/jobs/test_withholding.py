@@ -21,6 +21,7 @@ from ainode.node.domain import (
     Result,
     WeightsStatus,
 )
+from ainode.node.jobs.requests import route_of
 from ainode.node.jobs.withholding import addressed, released
 from ainode.node.keeping.ledger import Ledger
 from ainode.node.keeping.records import Job, KeptDocument, Outcome
@@ -95,6 +96,30 @@ def test_the_study_of_a_self_test_is_neither_withheld_nor_released_to_an_archive
     read(ledger, job, [document], Outcome(JobState.REPORTED, "{}", "", 1.0))
     assert released(settings_with(tmp_path, ALLOWED), ledger, ledger.job("a")) == ()
     assert {delivery.destination for delivery in ledger.deliveries("a")} == {SELF_TEST_PEER}
+
+
+@pytest.mark.parametrize("demonstration", [(), NAMES], ids=["other weights", "demonstration weights"])
+def test_a_job_of_a_shadow_stays_one_whatever_its_route_is_when_the_job_is_read(
+    ledger: Ledger, tmp_path: Path, demonstration: tuple[str, ...]
+) -> None:
+    """Once withheld, `ainode retry` would send what was never meant to leave."""
+    opened = Job("a", UID("1.2"), "chest", "ct_tumor", {UID("1.2.3"): "00"}, NOW, NOW, (), mode=RouteMode.SHADOW)
+    assert ledger.open(opened)
+    reading = Reading(RESULT, (), "{}", 0.0, demonstration_weights=demonstration)
+    route = route_of(opened, settings_with(tmp_path, LIVE))
+    job = addressed(ledger.job("a"), reading, route, ledger)
+    assert (job, job.mark) == (ledger.job("a"), "shadow")
+    assert (job.withheld, job.destinations) == ("", ())
+
+
+def test_a_job_of_a_live_route_is_withheld_though_the_route_is_a_shadow_when_the_job_is_read(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    opened = Job("a", UID("1.2"), "chest", "ct_tumor", {UID("1.2.3"): "00"}, NOW, NOW, ("archive",))
+    assert ledger.open(replace(opened, mode=RouteMode.LIVE))
+    reading = Reading(RESULT, (), "{}", 0.0, demonstration_weights=NAMES)
+    job = addressed(ledger.job("a"), reading, route_of(ledger.job("a"), settings_with(tmp_path, SHADOW)), ledger)
+    assert (job.mode, job.destinations, bool(job.withheld)) == (RouteMode.LIVE, (), True)
 
 
 def test_a_shadow_has_no_reason_to_withhold_and_sends_nothing(ledger: Ledger) -> None:
