@@ -176,11 +176,14 @@ def export(
     from ainode.node.domain import UID
     from ainode.node.keeping import database
     from ainode.node.keeping.catalog import Catalog
+    from ainode.node.keeping.data_folder import refuse_another
     from ainode.node.offline import export as exporting
     from ainode.node.offline.deidentification import Pseudonyms
 
     settings = settings_of(config)
-    catalog = Catalog(database.existing(settings.database_url))
+    engine = database.existing(settings.database_url)
+    refuse_another(engine, settings.data)
+    catalog = Catalog(engine)
     pseudonyms = Pseudonyms(exporting.key_of(key), shifts_dates=shift_dates)
     uids = [UID(study) for study in studies]
     done = exporting.export(uids, catalog.instances, out, pseudonyms, pixels_were_seen=pixels_seen)

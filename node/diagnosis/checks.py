@@ -23,6 +23,7 @@ from ainode.node.errors import ConfigError, NodeError
 from ainode.node.identity import on_clock
 from ainode.node.keeping import database
 from ainode.node.keeping.backlog import Backlog
+from ainode.node.keeping.data_folder import refuse_another
 from ainode.node.keeping.notices import Notices
 from ainode.node.keeping.readership import Readership
 from ainode.node.keeping.workitems import KeptWorkitem, Workitems, WorkitemState
@@ -193,6 +194,7 @@ def _failure_lines(settings: Settings) -> Iterator[Line]:
         with _catalog(settings) as engine:
             if engine is None:
                 return
+            refuse_another(engine, settings.data)
             backlog = Backlog(engine)
             failures, undelivered = backlog.failures(since), backlog.undelivered_count(since)
             troubles, untold = backlog.troubles(), Notices(engine).failed_count()

@@ -10,6 +10,7 @@ from ainode.node.deciding.stored_study import ANY_ROUTE, ReadableStudy, stored_s
 from ainode.node.domain import UID, counted
 from ainode.node.keeping import database
 from ainode.node.keeping.catalog import Catalog, StoredInstance
+from ainode.node.keeping.data_folder import refuse_another
 from ainode.node.keeping.ledger import Ledger
 from ainode.node.offline.explaining import PIXELS, explanation_of
 from ainode.node.offline.readings import unread_lines
@@ -50,9 +51,10 @@ def stored_explanation(study_instance_uid: str, settings: Settings) -> list[str]
     """Return the lines of the stored explanation of a received study, and the state of each of its jobs.
 
     The values that the catalog does not keep are read from the files of the study.
-    Raises: LookupError if the node never routed the study.
+    Raises: LookupError if the node never routed the study; ConfigError if the files are in another folder.
     """
     engine, study = database.existing(settings.database_url), UID(study_instance_uid)
+    refuse_another(engine, settings.data)
     catalog, jobs = Catalog(engine), Ledger(engine).jobs(study=study)
     rows = catalog.explanation(study)
     if rows is None and not jobs:

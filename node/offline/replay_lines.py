@@ -6,6 +6,7 @@ from pathlib import Path
 from ainode.node.domain import UID
 from ainode.node.keeping import database
 from ainode.node.keeping.catalog import Catalog
+from ainode.node.keeping.data_folder import refuse_another
 from ainode.node.keeping.ledger import Ledger
 from ainode.node.offline.readings import reading_of
 from ainode.node.offline.replays import comparison, replayed_request
@@ -18,9 +19,11 @@ def replay(study_instance_uid: str, settings: Settings, weights: Path | None) ->
 
     Return whether all documents have the same bytes, and a line for each score, with its old and its new value.
 
-    Raises: LookupError if the study has no finished job; ConfigError if its route was removed.
+    Raises: LookupError if the study has no finished job; ConfigError if its route was removed, or the files of the
+    database are in another folder.
     """
     engine = database.existing(settings.database_url)
+    refuse_another(engine, settings.data)
     ledger, catalog = Ledger(engine), Catalog(engine)
     finished = [job for job in ledger.jobs(study=UID(study_instance_uid)) if job.result]
     if not finished:

@@ -19,6 +19,7 @@ from ainode.node.identity import digest
 from ainode.node.jobs.presence import Presence
 from ainode.node.jobs.stations import Share
 from ainode.node.keeping import database
+from ainode.node.keeping.data_folder import refuse_another
 from ainode.node.keeping.executors import Executor, ExecutorKind, Executors
 from ainode.node.keeping.lease import Lease, SharedLease, SoleLease
 from ainode.node.reading import manifest
@@ -196,8 +197,9 @@ class Membership:
     ) -> "Membership":
         """Return the place of a process that is about to start.
 
-        Raises: ConfigError, WeightsError.
+        Raises: ConfigError, also if the files of the database are in another folder; WeightsError, DatabaseUnavailable.
         """
+        refuse_another(engine, settings.data)
         if not is_shared(settings):
             return cls(settings, engine, None)
         return cls(settings, engine, executor_of(settings, kind, handlers, name))

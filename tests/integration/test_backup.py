@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -11,14 +12,17 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from support import program, storescp
+from support.databases import migrated
 from support.described import onnx_file, small_network, write_model
-from support.node import SPINE, RunningNode, configured
+from support.node import SPINE, RunningNode, configured, running
 from support.postgresql import PostgreSQL, postgresql_server
 from support.servers import Storescp
 from support.studies import WrittenStudy, statuses, written
 
 from ainode.node.bench import full_catalog
 from ainode.node.domain import UID, DeliveryState
+from ainode.node.encoding import headers
+from ainode.node.keeping.catalog import Catalog, StoredInstance
 from ainode.node.keeping.schema import metadata
 from ainode.node.settings import Peer
 
@@ -144,3 +148,36 @@ def test_a_node_with_a_thousand_jobs_is_restored_from_a_backup_that_was_made_whi
             assert len(archive.files()) == received
         finally:
             node.stop()
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_a_backup_in_another_folder_is_refused_until_the_former_path_leads_there(
+    tmp_path: Path, kind: str, request: pytest.FixtureRequest
+) -> None:
+    url = request.getfixturevalue("server").create("moved") if kind == "postgresql" else ""
+    node = configured(tmp_path / "node", more=f'[database]\nurl = "{url}"' if url else "")
+    data, former = tmp_path / "node" / "data", tmp_path / "former"
+    study = written(tmp_path, "kept")
+    former.mkdir()
+    data.mkdir(mode=0o700)
+    engine = migrated(url or f"sqlite:///{data / 'catalog.sqlite'}")
+    image = headers.instance(study.paths[0], sha256="")
+    path = former / "spool" / "kept" / study.uid / "kept.dcm"
+    received_at = datetime.now(UTC)
+    Catalog(engine).index([StoredInstance(image.ref, UID("1.2.840.10008.1.2.1"), "00", 1, path, "CT1", received_at)])
+    engine.dispose()
+    reason = f"the files of the database lie in {former}, and not in {data}"
+    for words, exit_code in (
+        (["serve"], 2),
+        (["check"], 1),
+        (["explain", study.uid], 2),
+        (["replay", study.uid], 2),
+        (["export", str(tmp_path / "copies"), study.uid], 2),
+    ):
+        command = [sys.executable, "-m", "ainode.node.commands.cli", *words, "--config", str(node.config)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (done.returncode, reason in done.stdout + done.stderr) == (exit_code, True), (words, done)
+    former.rmdir()
+    former.symlink_to(data)
+    with running(node):
+        assert "ready:" in node.log.read_text(encoding="utf-8")
