@@ -88,7 +88,7 @@ class Ending(Enum):
     TAKEN_FOR_DEAD = auto()
     """others do its work: it can begin anew"""
     RECEIVER_LOST = auto()
-    """one of several, which may have stored something: the node begins anew, and finds that"""
+    """one that may have stored something: the node begins anew, and finds that"""
 
 
 class Node:
@@ -181,7 +181,6 @@ class Node:
     def wait(self) -> Ending | None:
         """Return why the wait is over, None when a reload was asked for."""
         parts = (
-            ("receiver", "the receiver process", self._receivers),
             ("web", "the web interface or a puller", self._web),
             ("pullers", "a puller", self._pullers),
             ("worklists", "the performer of a worklist", self._performers),
@@ -199,7 +198,7 @@ class Node:
             if self._membership.is_lost():
                 return Ending.TAKEN_FOR_DEAD
             if self._receivers.watch():
-                message = "beginning anew, to find what the receiver stored that ended; others go on"
+                message = "beginning anew, to find what the receiver stored that ended"
                 log.error(message, extra={"action": "receiver_lost"})
                 return Ending.RECEIVER_LOST
             for name, words, part in parts:

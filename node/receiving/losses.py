@@ -33,13 +33,13 @@ class Loss:
         count = self.count + 1 if now_s - self.due_s < _SOUND_S else 1
         return Loss(self.number, reason, now_s, count)
 
-    def sentence(self, receivers: int, now_s: float) -> str:
-        """Return what happened, and what becomes of it where others serve callers; there are so many `receivers`."""
+    def sentence(self, receivers: int, now_s: float, *, is_served: bool) -> str:
+        """Return what happened, and what becomes of callers, whom others serve or nobody; of so many `receivers`."""
         times = f", {self.count} times in a row" if self.count > 1 else ""
         pause_s = max(self.due_s - now_s, 0.0)
         return (
             f"receiver {self.number + 1} of {receivers} {self.reason}{times}; "
-            f"another starts in {pause_s:.0f} s, others serve callers meanwhile"
+            f"another starts in {pause_s:.0f} s, {'others serve callers' if is_served else 'callers wait'} meanwhile"
         )
 
 

@@ -57,7 +57,7 @@ class Receivers:
                 process.start(on_event)
 
     def watch(self) -> bool:
-        """Start another where one ended; return whether the program has to begin anew instead, while others serve.
+        """Start another where one ended; return whether the program has to begin anew instead.
 
         Nobody was told what a receiver stored last, which the start finds. One that accepted no association stored
         nothing: another is started here, after a pause that grows with each loss in a row.
@@ -72,7 +72,7 @@ class Receivers:
                 is_start_needed |= process.has_accepted()
                 if not process.has_accepted():
                     process.forget()
-        return is_start_needed and self.is_alive()
+        return is_start_needed
 
     def replace_lost(self, now: datetime) -> None:
         """Let go of those that ended, so that `watch` starts others where the program cannot begin anew.
@@ -103,8 +103,7 @@ class Receivers:
         earlier = self._losses.get(process.number)
         loss = earlier.next(reason, now_s) if earlier else Loss(process.number, reason, now_s)
         self._losses = {**self._losses, process.number: loss}
-        is_served = self.is_alive()
-        words = loss.sentence(len(self._processes), now_s) if is_served else f"the receiver {reason}"
+        words = loss.sentence(len(self._processes), now_s, is_served=self.is_alive())
         log.error("%s", words, extra={"action": "receiver_ended"})
 
     @property
@@ -118,13 +117,19 @@ class Receivers:
 
     def missing(self) -> tuple[str, ...]:
         """Return a sentence for each receiver that waits to be started, while others serve callers."""
-        now_s, waiting = time.monotonic(), [process for process in self._processes if not process.is_started]
-        losses = filter(None, (self._losses.get(process.number) for process in waiting))
-        return tuple(loss.sentence(len(self._processes), now_s) for loss in losses)
+        return self._waiting(is_served=True) if self.is_alive() else ()
 
     def fault(self) -> str:
         """Return why callers are not served as they should be, '' if they are; of one that waits, `missing` says so."""
-        return next(filter(None, (process.fault() for process in self._processes if process.is_started)), "")
+        faults = [process.fault() for process in self._processes if process.is_started]
+        if not self.is_alive():
+            faults += self._waiting(is_served=False)
+        return next(filter(None, faults), "")
+
+    def _waiting(self, *, is_served: bool) -> tuple[str, ...]:
+        now_s, waiting = time.monotonic(), [process for process in self._processes if not process.is_started]
+        losses = filter(None, (self._losses.get(process.number) for process in waiting))
+        return tuple(loss.sentence(len(self._processes), now_s, is_served=is_served) for loss in losses)
 
     def counts(self) -> Mapping[str, int]:
         """Return what all have counted since they started, by the names of `pulse.COUNTED`."""

@@ -16,8 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from ainode.node.disk import write_durably
-from ainode.node.errors import ConfigError
+from ainode.node.disk import refuse_full, write_durably
+from ainode.node.errors import ConfigError, OutOfResources
 from ainode.node.receiving.handover import Handover
 from ainode.node.settings import Settings, load, sources
 from ainode.node.settings.in_force import changes
@@ -29,6 +29,9 @@ SIGNAL: Final = signal.SIGUSR1
 _NAME: Final = "reload.json"
 # Their sockets and files are those of processes and connections that go on.
 _FIXED: Final = ("node", "database", "web")
+# The files beside two SQLite databases that are opened, the first record of the audit trail and the note of the reload
+# take less than 1 MB.
+_ROOM_BYTES: Final = 8 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,12 @@ def judged(config: Path | None, current: Settings) -> tuple[list[str], list[str]
     except ConfigError as error:
         return str(error).splitlines(), []
     tables = [f"[{name}]" for name in _FIXED if getattr(changed, name) != getattr(current, name)]
+    try:
+        refuse_full(current.data, _ROOM_BYTES)
+    except OutOfResources:
+        lines.append(f"the disk of {current.data} is full, and a start writes there; make room")
+    except OSError as error:
+        lines.append(f"{current.data}: {error.strerror}, and a start writes there; look at the disk")
     if tables:
         lines.append(f"{origin.node}: {', '.join(tables)} changed, which a reload does not take up; restart the node")
     return lines, [*changes(current, changed)]
@@ -89,7 +98,11 @@ def noted(data: Path) -> Outcome | None:
 
 def _write(data: Path, content: Mapping[str, object]) -> None:
     stamp = {"at": datetime.now(UTC).isoformat(), "pid": os.getpid()}
-    write_durably(data / _NAME, json.dumps({**stamp, **content}).encode(), mode=0o600)
+    try:
+        write_durably(data / _NAME, json.dumps({**stamp, **content}).encode(), mode=0o600)
+    except OSError as error:  # the node goes on, and whoever asked finds it in the log
+        about = {"action": "reload_note_failed"}
+        log.error("what became of the reload is not written down: %s", error.strerror, extra=about)  # noqa: TRY400
 
 
 def _read(data: Path) -> dict[str, Any]:

@@ -1,7 +1,8 @@
-"""A node with two receivers at its address, of which one is killed within a study, or cannot start."""
+"""A node whose receiver, one of two or the only one, is killed within a study, or cannot start."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -10,6 +11,7 @@ import requests
 from pydicom import dcmread
 from pynetdicom.association import Association
 from support import free_port
+from support.disks import fillable_disk
 from support.node import RunningNode, configured, running
 from support.processes import suspend
 from support.studies import WrittenStudy, associate, written
@@ -121,3 +123,90 @@ def test_a_node_whose_second_receiver_cannot_start_works_with_the_first_and_says
         node.until(lambda: not ready().json()["attention"] and len(node.receivers) == 2, within_s=60)
         assert "receiver_lost" not in node.log.read_text()
         assert node.log.read_text().count("ready:") == 1
+
+
+@pytest.fixture
+def sole(tmp_path: Path) -> RunningNode:
+    return configured(tmp_path / "node", silence_s=3.0)
+
+
+def test_the_only_receiver_is_started_again_by_a_node_that_begins_anew_and_reads_what_it_stored(
+    sole: RunningNode, tmp_path: Path
+) -> None:
+    study = written(tmp_path, "sole", instances=3)
+    with running(sole):
+        killed = lose_the_only_receiver(sole, study)
+        sole.until(lambda: sole.log.read_text().count("ready:") == 2 and len(sole.receivers) == 1, within_s=120)
+        assert killed not in sole.receivers
+        assert_goes_on(sole, study)
+
+
+def test_a_node_whose_files_are_refused_goes_on_when_its_only_receiver_is_lost(
+    sole: RunningNode, tmp_path: Path
+) -> None:
+    study = written(tmp_path, "sole", instances=3)
+    with running(sole):
+        routes = sole.config.with_name("routes.toml")
+        routes.write_text(f"{routes.read_text()}\nmistyped = 1\n")
+        lose_the_only_receiver(sole, study)
+        sole.until(lambda: "receiver_replaced" in sole.log.read_text(), within_s=120)
+        assert "unknown key" in sole.log.read_text()
+        assert_goes_on(sole, study)
+        assert sole.log.read_text().count("ready:") == 1
+
+
+def test_a_node_whose_disk_is_full_goes_on_when_its_only_receiver_is_lost(tmp_path: Path) -> None:
+    study = written(tmp_path, "sole", instances=3)
+    with fillable_disk(tmp_path / "node" / "data", names=3000) as disk:
+        node = configured(tmp_path / "node", silence_s=3.0)
+        with running(node):
+            lose_the_only_receiver(node, study, disk.fill_bytes)
+            node.until(lambda: "receiver_replaced" in node.log.read_text(), within_s=120)
+            assert "is full, and a start writes there; make room" in node.log.read_text()
+            node.until(lambda: len(node.receivers) == 1, within_s=120)
+            with associated(node, study) as association:
+                assert store(association, study.paths[2]) == 0xA700
+            disk.make_room()
+            assert_goes_on(node, study)
+            assert node.log.read_text().count("ready:") == 1
+
+
+def test_an_idle_receiver_that_is_the_only_one_is_replaced_without_a_start(sole: RunningNode, tmp_path: Path) -> None:
+    study = written(tmp_path, "sole", instances=3)
+    with running(sole):
+        (killed,) = sole.receivers
+        killed.send_signal(signal.SIGKILL)
+        sole.until(lambda: "callers wait meanwhile" in sole.log.read_text(), within_s=60)
+        with associated(sole, study) as association:
+            assert [store(association, path) for path in study.paths] == [0, 0, 0]
+        assert sole.read(study.uid)[0].state is JobState.REPORTED
+        assert sole.log.read_text().count("ready:") == 1
+
+
+def lose_the_only_receiver(
+    node: RunningNode, study: WrittenStudy, before: Callable[[], None] = lambda: None
+) -> psutil.Process:
+    """Kill the receiver of a node within an association that has stored two instances."""
+    (killed,) = node.receivers
+    association = associate(node, study.paths[0])
+    assert [store(association, path) for path in study.paths[:2]] == [0, 0]
+    before()
+    killed.send_signal(signal.SIGKILL)
+    node.until(lambda: not association.is_alive(), within_s=60)
+    return killed
+
+
+@contextmanager
+def associated(node: RunningNode, study: WrittenStudy) -> Iterator[Association]:
+    association = associate(node, study.paths[0])
+    yield association
+    association.release()
+
+
+def assert_goes_on(node: RunningNode, study: WrittenStudy) -> None:
+    """See that the node takes the rest of the study, and reads all of it once."""
+    node.until(lambda: len(node.receivers) == 1, within_s=120)
+    with associated(node, study) as association:
+        assert store(association, study.paths[2]) == 0
+    job, _ = node.read(study.uid)
+    assert (job.state, len(job.content), len(node.ledger.jobs())) == (JobState.REPORTED, 3, 1)

@@ -24,12 +24,12 @@ def test_a_receiver_that_served_for_ten_minutes_begins_from_the_first_pause() ->
 
 
 def test_what_is_said_names_the_receiver_the_reason_the_count_and_the_pause_that_is_left() -> None:
-    assert Loss(1, "ended with exit status 1", 100.0, count=3).sentence(4, 101.0) == (
+    assert Loss(1, "ended with exit status 1", 100.0, count=3).sentence(4, 101.0, is_served=True) == (
         "receiver 2 of 4 ended with exit status 1, 3 times in a row; another starts in 3 s, "
         "others serve callers meanwhile"
     )
-    assert Loss(0, "ended", 100.0).sentence(2, 500.0) == (
-        "receiver 1 of 2 ended; another starts in 0 s, others serve callers meanwhile"
+    assert Loss(0, "ended", 100.0).sentence(1, 500.0, is_served=False) == (
+        "receiver 1 of 1 ended; another starts in 0 s, callers wait meanwhile"
     )
 
 
