@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from pydicom.uid import Comprehensive3DSRStorage
 from support import free_port
-from support.node import RunningNode, configured, running
+from support.node import RunningNode, configured, running, self_tests_of
 from typer.testing import CliRunner
 
 from ainode.node import testing
@@ -93,7 +93,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     (folder / "tested_site").mkdir()
     (folder / "tested_site" / "changing.py").write_text(HANDLER)
     peer = Peer(name="pacs", ae_title="PACS", host="127.0.0.1", port=free_port())
-    table = f'[self_test]\nroutes = ["{ROUTE}", "bones"]\nport = {free_port()}\nlimit_s = 120\n'
+    table = self_tests_of(ROUTE, "bones", more="limit_s = 120\n")
     alerts = f'[[notification]]\nname = "drop"\nto = "folder"\nfolder = "{folder}"\non = ["alert", "present"]\n'
     node = configured(folder / "node", peers=[peer], routes=ROUTES, more=table + alerts, silence_s=0.5)
     node.before = folder

@@ -15,7 +15,7 @@ from ainode.node.reading import registry
 from ainode.node.reading.weights import environment
 from ainode.node.settings import Peer, load
 from support.console import Console, add_persons, console, web_tables
-from support.node import configured, running, shipped_routes
+from support.node import configured, running, self_tests_of, shipped_routes
 from support.servers import Orthanc, free_port, orthanc
 
 
@@ -39,8 +39,7 @@ def opened(folder: Path) -> Iterator[Hospital]:
     routes = routes.replace("DESTINATIONS", '["orthanc"]') + shipped_routes("skin_lesion")
     with orthanc(folder / "archive") as archive:
         peers = [archive.peer, away]
-        self_test = f'[self_test]\nroutes = ["spine-radiograph"]\nport = {free_port()}'
-        more = f"{tables}\n\n[delivery]\nattempts = 1\n\n{self_test}"
+        more = f"{tables}\n\n[delivery]\nattempts = 1\n\n{self_tests_of('spine-radiograph')}"
         node = configured(folder / "node", peers=peers, routes=routes, more=more)
         with running(node), console(node, port) as pages:
             add_persons(node)

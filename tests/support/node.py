@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 
@@ -163,6 +164,14 @@ class RunningNode:
 def peer_table(peer: Peer) -> str:
     """Return the `[[peer]]` of node.toml."""
     return tomli_w.dumps({"peer": [peer.model_dump(exclude_none=True)]})
+
+
+def self_tests_of(*routes: str, more: str = "") -> str:
+    """Return the table of the self-tests of routes. The node begins none itself: its own would hold the port."""
+    half_a_day_away = datetime.now(UTC) + timedelta(hours=12)
+    names = ", ".join(f'"{route}"' for route in routes)
+    time_and_port = f'time = "{half_a_day_away.astimezone():%H:%M}"\nport = {free_port()}\n'
+    return f"[self_test]\nroutes = [{names}]\n{time_and_port}{more}"
 
 
 def configured(
