@@ -6,7 +6,8 @@ The study names a patient of its own, so that its documents leave the node for t
 import errno
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -58,7 +59,8 @@ class _Run:
 def tested(settings: Settings, route: str) -> tuple[RouteRecord, str]:
     """Test a route of a running node; return what is kept of it from now on, and what is to be said of it.
 
-    Raises: OSError if the record cannot be written; HandlerError if another test runs, which leaves the record alone.
+    Raises: OSError if the record cannot be written; HandlerError if another test runs all the time, which leaves the
+    record alone.
     """
     record, began, words = record_of(settings, route), time.monotonic(), ""
     now = datetime.now(UTC)
@@ -86,11 +88,11 @@ def _result(settings: Settings, name: str, now: datetime) -> RouteResult:
     with TemporaryDirectory(prefix="ainode-self-test.") as folder:
         study = study_of(name)
         paths = _study(route.handler, settings, study, Path(folder), now)
-        with testing.EmbeddedArchive(Path(folder) / "archive", settings.self_test.port) as archive:
+        deadline = time.monotonic() + settings.self_test.limit_s
+        with _listening(Path(folder) / "archive", settings.self_test.port, deadline) as archive:
             _send(settings, paths)
             engine = database.existing(settings.database_url)
             try:
-                deadline = time.monotonic() + settings.self_test.limit_s
                 uid = UID(testing.uid(study))
                 run = _Run(settings, Ledger(engine), Catalog(engine), name, uid, now, deadline)
                 job = _delivered(run, len(paths))
@@ -99,6 +101,24 @@ def _result(settings: Settings, name: str, now: datetime) -> RouteResult:
             finally:
                 engine.dispose()
         return RouteResult.of(job.result, arrived, job.seconds)
+
+
+@contextmanager
+def _listening(folder: Path, port: int, deadline: float) -> Iterator[testing.EmbeddedArchive]:
+    """Open the destination of the test; another test, as that of another node of this machine, has its end first.
+
+    Raises: OSError if the port is still taken at the deadline.
+    """
+    with ExitStack() as stack:
+        while True:
+            try:
+                archive = stack.enter_context(testing.EmbeddedArchive(folder, port))
+                break
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
+                    raise
+            time.sleep(_POLL_S)
+        yield archive
 
 
 def _study(handler: str, settings: Settings, study: str, folder: Path, now: datetime) -> tuple[Path, ...]:

@@ -4,6 +4,7 @@ import json
 import logging
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -200,14 +201,26 @@ def await_tests() -> None:
             thread.join(60)
 
 
-def test_a_test_beside_another_leaves_the_record_alone(site: Site, tmp_path: Path) -> None:
-    kept = golden.record_of(site.settings, ROUTE)
+def test_a_test_waits_for_the_end_of_another(site: Site, tmp_path: Path) -> None:
+    with ExitStack() as other:
+        other.enter_context(testing.EmbeddedArchive(tmp_path / "of another test", site.settings.self_test.port))
+        end = threading.Timer(2.0, other.close)
+        end.start()
+        record, words = site.test()
+        end.join()
+    assert (record.is_passed, words) == (True, "the golden answer, and every object")
+
+
+def test_a_test_beside_another_that_does_not_end_leaves_the_record_alone(site: Site, tmp_path: Path) -> None:
+    settings = site.settings
+    table = settings.self_test.model_copy(update={"limit_s": 1.0})
+    kept = golden.record_of(settings, ROUTE)
     with (
-        testing.EmbeddedArchive(tmp_path / "of another test", site.settings.self_test.port),
+        testing.EmbeddedArchive(tmp_path / "of another test", settings.self_test.port),
         pytest.raises(HandlerError, match="another self-test runs"),
     ):
-        self_test.tested(site.settings, ROUTE)
-    assert golden.record_of(site.settings, ROUTE) == kept
+        self_test.tested(settings.model_copy(update={"self_test": table}), ROUTE)
+    assert golden.record_of(settings, ROUTE) == kept
 
 
 def test_a_receiver_that_does_not_answer_fails_the_test(site: Site) -> None:
