@@ -32,6 +32,7 @@ Canonical: TypeAlias = "str | int | float | bool | Sequence[Canonical] | Mapping
 MANUFACTURER = "ainode project"
 MODEL_NAME = "ainode"
 """Manufacturer's Model Name (0008,1090) of every document: the router knows documents of ainode by it"""
+MADE_UID_PREFIX = "2.25."
 _SEGMENTATIONS = {
     "none": None,
     "fractional": DocumentKind.SEGMENTATION_FRACTIONAL,
@@ -243,7 +244,7 @@ def made_uid(*parts: str) -> UID:
 
     Source: PS3.5 B.2 (2.25 followed by a 128-bit number); here the first half of a sha256.
     """
-    return UID(f"2.25.{int(digest(list(parts))[:32], 16)}")
+    return UID(f"{MADE_UID_PREFIX}{int(digest(list(parts))[:32], 16)}")
 
 
 def made_control_id(parts: Sequence[str]) -> str:

@@ -1,5 +1,6 @@
 """C-FIND in the Study Root model: which instances an archive lists; no query asks for a patient attribute."""
 
+import contextlib
 import logging
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
@@ -10,7 +11,9 @@ from pynetdicom.presentation import build_context
 from ainode.node.archive.comments import error_comment
 from ainode.node.archive.dimse import Link
 from ainode.node.domain import UID, InstanceRef
-from ainode.node.errors import ArchiveError
+from ainode.node.errors import ArchiveError, ArchiveRefused
+from ainode.node.identity import MADE_UID_PREFIX, MANUFACTURER
+from ainode.node.reports.series import is_number_of_node
 
 log = logging.getLogger(__name__)
 
@@ -60,27 +63,57 @@ def _is_listed_anywhere(link: Link, sop_instance_uid: UID) -> bool:
 
 
 def expected_count(link: Link, study_instance_uid: UID, own_documents: Collection[InstanceRef] = ()) -> int | None:
-    """Return how many instances of a study the peer has, without the node's own documents; None if it does not tell.
+    """Return how many instances of a study the peer has, without the documents of nodes; None if it does not tell.
 
+    `own_documents` are those in the ledger. Others are known by their series: another node made them, or this node
+    before it lost its database or removed the job.
     A modality often has no query service and does not listen: a failure is only logged.
     """
+    known_uids = {ref.sop_instance_uid for ref in own_documents}
     try:
         with link.associate(_CONTEXTS) as association:
             count = _count(_find(link, association, _study_query(study_instance_uid)), study_instance_uid)
             if count is None:
                 return None
-            series = dict.fromkeys(ref.series_instance_uid for ref in own_documents)
-            uids = {
-                str(answer.get("SOPInstanceUID", ""))
-                for series_instance_uid in series
-                for answer in _find(link, association, _image_query(study_instance_uid, series_instance_uid))
+            series_of_nodes = _series_of_nodes(link, association, study_instance_uid)
+            own_uids = {
+                uid
+                for series_instance_uid in series_of_nodes.union(ref.series_instance_uid for ref in own_documents)
+                for uid in _listed_uids(link, association, study_instance_uid, series_instance_uid)
+                if series_instance_uid in series_of_nodes or uid in known_uids
             }
     except ArchiveError as error:
         log.info(
             "no expected count: %s", error, extra={"action": "count_unknown", "study_instance_uid": study_instance_uid}
         )
         return None
-    return count - sum(ref.sop_instance_uid in uids for ref in own_documents)
+    return count - len(own_uids)
+
+
+def _series_of_nodes(link: Link, association: Association, study_instance_uid: UID) -> frozenset[UID]:
+    """Return the series of a study that a node made; none of an archive that refuses to list the series."""
+    with contextlib.suppress(ArchiveRefused):
+        answers = _find(link, association, _series_query(study_instance_uid))
+        return frozenset(UID(str(answer.get("SeriesInstanceUID", ""))) for answer in answers if _is_of_node(answer))
+    return frozenset()
+
+
+def _is_of_node(series: Dataset) -> bool:
+    """Return whether a node made a series; an archive that does not list the Manufacturer lists number and UID."""
+    number = str(series.get("SeriesNumber", ""))
+    is_numbered = number.isascii() and number.isdecimal() and is_number_of_node(int(number))
+    is_named = is_numbered and str(series.get("SeriesInstanceUID", "")).startswith(MADE_UID_PREFIX)
+    return is_named or str(series.get("Manufacturer", "")).strip() == MANUFACTURER
+
+
+def _listed_uids(
+    link: Link, association: Association, study_instance_uid: UID, series_instance_uid: UID
+) -> Iterator[UID]:
+    """Yield the instances that the archive lists of a series, and none of another that it lists beside them."""
+    for answer in _find(link, association, _image_query(study_instance_uid, series_instance_uid)):
+        uid = str(answer.get("SOPInstanceUID", ""))
+        if uid and answer.get("SeriesInstanceUID", series_instance_uid) == series_instance_uid:
+            yield UID(uid)
 
 
 def _count(answers: Iterable[Dataset], study_instance_uid: UID) -> int | None:
@@ -98,6 +131,14 @@ def _study_query(study_instance_uid: UID) -> Dataset:
     query.QueryRetrieveLevel = "STUDY"
     query.StudyInstanceUID = study_instance_uid
     query.NumberOfStudyRelatedInstances = None
+    return query
+
+
+def _series_query(study_instance_uid: UID) -> Dataset:
+    query = Dataset()
+    query.QueryRetrieveLevel = "SERIES"
+    query.StudyInstanceUID = study_instance_uid
+    query.SeriesInstanceUID = query.SeriesNumber = query.Manufacturer = None
     return query
 
 

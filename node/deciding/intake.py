@@ -21,7 +21,7 @@ from ainode.node.deciding.indexing import Indexing
 from ainode.node.deciding.leftovers import Leftovers, Recovery
 from ainode.node.deciding.stored_study import ReadableStudy, SetAside, stored_study
 from ainode.node.deciding.watching import ArrivingStudy, Watching
-from ainode.node.domain import SELF_TEST_PATIENT_ID, SELF_TEST_PEER, UID, InstanceRef, Location, Study
+from ainode.node.domain import SELF_TEST_PATIENT_ID, SELF_TEST_PEER, UID, Instance, InstanceRef, Location, Study
 from ainode.node.errors import HandlerStarting
 from ainode.node.identity import configuration_hash, is_ours, job_id
 from ainode.node.imaging.patients import patient_contradiction
@@ -212,21 +212,26 @@ class Intake:
             arriving.counted = True
             return
         arriving.is_urgent = router.is_urgent(readable.study, self._settings.routes)
-        study = self._owed(readable.arrived)
+        study = self._owed(readable.arrived, arriving)
         is_unknown = self._watching.counted(arriving, study)
         asks_sender = self._settings.completeness.ask_sender and self._settings.peer_of_title(arriving.sender)
         if is_unknown and asks_sender:
             self._doors.ask_count(arriving.sender, study_uid)
 
-    def _owed(self, study: Study) -> Study:
-        """Return the study without the node's own documents, which a sender may have sent back."""
+    def _owed(self, study: Study, arriving: ArrivingStudy) -> Study:
+        """Return the study without documents of nodes, which a sender may have sent back.
+
+        Whoever announced a count had no other document left out of it than those in the ledger.
+        """
         if not any(map(is_ours, study.instances)):
             return study
         own = {ref.sop_instance_uid for ref in self._doors.own_documents(study.study_instance_uid)}
-        groups = (
-            replace(series, instances=tuple(item for item in series.instances if item.ref.sop_instance_uid not in own))
-            for series in study.series
-        )
+        is_announced = arriving.announcement is not None and arriving.announcement.expected is not None
+
+        def is_owed(item: Instance) -> bool:
+            return item.ref.sop_instance_uid not in own and (is_announced or not is_ours(item))
+
+        groups = (replace(series, instances=tuple(filter(is_owed, series.instances))) for series in study.series)
         return replace(study, series=tuple(series for series in groups if series.instances))
 
     def _study(self, study: UID, arriving: ArrivingStudy) -> ReadableStudy | SetAside | None:

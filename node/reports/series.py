@@ -36,6 +36,11 @@ def series_number(kind: DocumentKind, reading: str, context: DocumentContext, in
     return next(number for number in _candidates(kind, reading, index) if number not in context.source_series_numbers)
 
 
+def is_number_of_node(series_number: int) -> bool:
+    """Return whether a Series Number is one that a node gives to a series of its own."""
+    return series_number - series_number % _NUMBERS_PER_KIND in _FIRST_NUMBERS.values()
+
+
 def _candidates(kind: DocumentKind, reading: str, index: int) -> Iterator[int]:
     drawn = int(digest(["series number", reading])[:16], 16)
     for attempt in count():

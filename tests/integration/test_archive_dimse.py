@@ -24,7 +24,9 @@ from pynetdicom.dimse_primitives import C_STORE
 from support import Orthanc, Storescp, a_file, free_port, instance_ref, orthanc, run, shared, storescp
 from support.certificates import authority, fingerprint, issued
 from support.entities import served
+from support.node import configured, running
 from support.servers import dcmqrscp
+from support.studies import written
 
 from ainode.node import tls
 from ainode.node.archive.commitment import Commitment, SopReference, report_commitment, request_commitment
@@ -34,7 +36,7 @@ from ainode.node.archive.retrieve import DimseArchive, MoveTarget
 from ainode.node.archive.search import Deadline, SeriesEntry
 from ainode.node.archive.store import Outgoing, SendOutcome, send
 from ainode.node.certificates import identity
-from ainode.node.domain import UID
+from ainode.node.domain import UID, DeliveryState
 from ainode.node.errors import (
     ArchiveError,
     ArchiveRefused,
@@ -43,6 +45,7 @@ from ainode.node.errors import (
     DatabaseUnavailable,
     NotSent,
 )
+from ainode.node.identity import MANUFACTURER
 from ainode.node.settings import Peer
 
 COMMITMENT = "1.2.840.10008.1.20.1"
@@ -432,6 +435,36 @@ def test_an_archive_owes_the_node_none_of_the_documents_that_the_node_sent(archi
     assert expected_count(link(archive.peer), UID(study), own) == 3
 
 
+def test_an_archive_owes_the_node_no_document_of_nodes_whose_ledger_is_another(archive: Orthanc) -> None:
+    study = generate_uid()
+    images = [a_file(study=study, series=generate_uid(), SeriesNumber=number) for number in (1, 900_000_001)]
+    reports = [a_file(study=study, series=generate_uid(), Manufacturer=MANUFACTURER) for _ in range(2)]
+    captures = [a_file(study=study, series=generate_uid(prefix=None), SeriesNumber=910_000_001)]
+    sent = [Outgoing.of(content) for content in (*images, *reports, *captures)]
+    assert [answer.error for answer in send(link(archive.peer), sent)] == [None] * 5
+    assert expected_count(link(archive.peer), UID(study)) == 2
+
+
+@pytest.mark.parametrize("manner", ["refuses", "ignores the series"])
+def test_an_archive_that_does_not_list_series_as_asked_is_owed_what_it_counts(manner: str) -> None:
+    image, report = (a_file(study="2.25.9", series=series) for series in ("2.25.1", "2.25.2"))
+
+    def find(event: evt.Event) -> Iterator[tuple[int, Dataset | None]]:
+        level = event.identifier.QueryRetrieveLevel
+        if level == "SERIES" and manner == "refuses":
+            yield 0xA900, None
+            return
+        for content in [report] if level == "STUDY" else [image, report]:
+            answer, ref = Dataset(), instance_ref(content)
+            answer.StudyInstanceUID, answer.SeriesInstanceUID = ref.study_instance_uid, ref.series_instance_uid
+            answer.SOPInstanceUID, answer.NumberOfStudyRelatedInstances = ref.sop_instance_uid, 2
+            answer.Manufacturer = MANUFACTURER if content is report else "scanner"
+            yield 0xFF00, answer
+
+    with scp((evt.EVT_C_FIND, find), services=[STUDY_ROOT_FIND]) as peer:
+        assert expected_count(link(peer), UID("2.25.9")) == (2 if manner == "refuses" else 1)
+
+
 def test_an_instance_that_was_moved_to_another_study_is_found_by_its_own_uid(archive: Orthanc) -> None:
     content, never_sent = a_file(study=generate_uid()), a_file()
     send(link(archive.peer), [Outgoing.of(content)])
@@ -657,3 +690,19 @@ def test_an_archive_that_comes_back_has_what_it_had(tmp_path: Path) -> None:
     with orthanc(tmp_path, port=server.port) as again:
         assert again.peer == server.peer
         assert confirm_by_query(link(again.peer), [instance_ref(content)]) == {Outgoing.of(content).sop_instance_uid}
+
+
+def test_a_node_with_a_new_database_does_not_wait_for_its_own_documents_in_the_archive(
+    archive: Orthanc, tmp_path: Path
+) -> None:
+    study = written(tmp_path, "read twice", instances=2)
+    assert [answer.error for answer in send(link(archive.peer), list(map(Outgoing.of, study.paths)))] == [None] * 2
+    for name in ("first", "second"):
+        with running(configured(tmp_path / name, peers=[archive.peer], silence_s=5.0)) as node:
+            sent = send(Link(node.peer, archive.peer.ae_title), list(map(Outgoing.of, study.paths)))
+            assert [answer.error for answer in sent] == [None] * 2
+            _, deliveries = node.read(study.uid)
+            assert deliveries
+            assert {delivery.state for delivery in deliveries} == {DeliveryState.CONFIRMED}
+            assert "study complete: all 2 expected images or objects" in node.log.read_text()
+    assert len(archive.instances_of(study.uid)) == 2 + len(deliveries), "the same documents"

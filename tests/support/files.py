@@ -37,6 +37,7 @@ def a_file(
     study: str = "1.2.3",
     series: str = "1.2.3.1",
     rows: int = 16,
+    **header: str | int,
 ) -> bytes:
     """Return a small DICOM file with a group length and an undefined-length sequence, which encoding anew would change.
 
@@ -52,6 +53,8 @@ def a_file(
     dataset.PatientID, dataset.PatientName, dataset.Modality = "TEST", "TEST^SYNTHETIC", "CT"
     dataset.ReferencedStudySequence = [Dataset()]
     dataset["ReferencedStudySequence"].is_undefined_length = True
+    for keyword, value in header.items():
+        setattr(dataset, keyword, value)
     dataset.Rows = dataset.Columns = rows
     dataset.SamplesPerPixel, dataset.PhotometricInterpretation, dataset.PixelRepresentation = 1, "MONOCHROME2", 0
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 12, 11

@@ -12,9 +12,10 @@ from support.disks import failing_disk, fillable_disk
 from support.intake_bench import MESSAGE, NOW, STUDY, IntakeBench, intake_bench
 
 from ainode.node import testing
-from ainode.node.deciding.events import CountAnswered, HandlerKnown
+from ainode.node.deciding.events import CountAnswered, HandlerKnown, StudyAnnounced
 from ainode.node.domain import UID, InstanceRef
 from ainode.node.errors import DatabaseUnavailable, HandlerStarting
+from ainode.node.keeping.announcements import Announcement
 from ainode.node.receiving.events import AssociationEnded, AssociationOpened, InstanceStored
 from ainode.node.routes import Route
 
@@ -375,3 +376,20 @@ def test_our_own_documents_that_came_back_are_not_among_the_instances_that_the_s
     bench.send(3, at=NOW + timedelta(seconds=31))
     bench.intake.handle([CountAnswered(STUDY, 2)], NOW + timedelta(seconds=31))
     assert len(bench.opened) == 1
+
+
+@pytest.mark.parametrize(("announced", "is_read"), [(None, False), (2, True)])
+def test_documents_that_a_node_with_another_database_made_count_for_who_announced_them_alone(
+    bench: IntakeBench, announced: int | None, *, is_read: bool
+) -> None:
+    """A query tells documents of nodes from images; whoever announces a number has counted what there is."""
+    if announced:
+        bench.announcements.announce(Announcement(STUDY, NOW, NOW, expected=announced))
+        bench.intake.handle([StudyAnnounced(STUDY)], NOW)
+    report = {"Modality": "SR", "ManufacturerModelName": "ainode", "SeriesInstanceUID": testing.uid("reports")}
+    bench.send(2, at=NOW, **report)
+    bench.send(1, at=NOW)
+    if not announced:
+        bench.intake.handle([CountAnswered(STUDY, 2)], NOW)
+    bench.intake.route_complete(NOW + timedelta(seconds=30))
+    assert bool(bench.opened) is is_read
