@@ -306,11 +306,15 @@ def doctor(
 
 @app.command("send")
 def send_files(arguments: Annotated[list[str], typer.Argument(metavar="PATH... NAME")], config: Config = None) -> None:
-    """Send files to a configured peer, by the transport that the peer's key `deliver` names."""
+    """Send files to a configured peer, by the transport that the peer's key `deliver` names.
+
+    Documents of the node are written down as sent.
+    """
     from ainode.node.archive.audited import transfers_to
     from ainode.node.archive.delivery import transport
     from ainode.node.archive.store import Outgoing
     from ainode.node.audit.recorder import record_command
+    from ainode.node.commands.sending import noted
     from ainode.node.domain import DocumentKind
     from ainode.node.offline.inputs import files
     from ainode.node.priors.shelf import study_identity
@@ -334,6 +338,8 @@ def send_files(arguments: Annotated[list[str], typer.Argument(metavar="PATH... N
         words = f" ({name} says: {answer.comment})" if answer.comment else ""
         print(logs.printable(f"{answer.sop_instance_uid}: {reason}{words}"), file=sys.stderr)
     print(f"{len(answers) - len(unproven)} of {len(answers)} stored by {name}")
+    for line in noted(settings, peer, zip(paths, answers, strict=True)):
+        print(line)
     raise typer.Exit(1 if unproven else 0)
 
 

@@ -30,7 +30,7 @@ def _ledger(settings: "Settings") -> "Ledger":
     return Ledger(database.existing(settings.database_url))
 
 
-def _course(job: "Job", settings: "Settings") -> str:
+def _course(job: "Job", settings: "Settings", deliveries: "Sequence[Delivery]") -> str:
     """Return why a job has no answer; else the answer, how long its parts took, and why nobody gets its documents."""
     from ainode.node.jobs.withholding import sending_commands, silence_reason
     from ainode.node.offline.readings import headline
@@ -44,9 +44,10 @@ def _course(job: "Job", settings: "Settings") -> str:
     parts = {"read": job.seconds, **job.overheads} if job.seconds else job.overheads
     durations = [f"{part} {seconds:.1f} s" for part, seconds in parts.items()]
     answer = [headline(job.result)] if job.result else []
-    silence = withheld or silence_reason(job, settings)
     commands = (f"`{command}` sends its documents" for command in sending_commands(job, settings))
-    return "; ".join(filter(None, (*answer, *durations, silence, *commands, gone)))
+    # A person may have sent what stayed in the node.
+    silence = () if deliveries else (silence_reason(job, settings), *commands)
+    return "; ".join(filter(None, (*answer, *durations, withheld, *silence, gone)))
 
 
 @jobs_app.command()
@@ -81,8 +82,9 @@ def jobs(
     ledger = _ledger(settings)
     rows: list[tuple[object, ...]] = []
     for job in reversed(chosen):
-        rows.append((job.id, job.state, job.route, "", job.study_instance_uid, _course(job, settings)))
-        rows += map(_delivery_row, ledger.deliveries(job.id))
+        deliveries = ledger.deliveries(job.id)
+        rows.append((job.id, job.state, job.route, "", job.study_instance_uid, _course(job, settings, deliveries)))
+        rows += map(_delivery_row, deliveries)
     if failed:
         rows += _workitem_rows(settings, study, is_given_up=True)
         print(table(_TITLES, rows) if rows else "no job failed, and no delivery")

@@ -24,7 +24,10 @@ DELIVERY: Final[Mapping[DeliveryState, frozenset[DeliveryState]]] = {
     DeliveryState.SENT: frozenset(
         {DeliveryState.CONFIRMED, DeliveryState.WAITING, DeliveryState.FAILED, DeliveryState.CHECKING}
     ),
-    DeliveryState.FAILED: frozenset({DeliveryState.WAITING, DeliveryState.CONFIRMED, DeliveryState.CHECKING}),
+    # A person may send what the node gave up.
+    DeliveryState.FAILED: frozenset(
+        {DeliveryState.WAITING, DeliveryState.SENT, DeliveryState.CONFIRMED, DeliveryState.CHECKING}
+    ),
     # Somebody may have deleted the document in the archive.
     DeliveryState.CONFIRMED: frozenset({DeliveryState.CHECKING}),
     DeliveryState.CHECKING: frozenset({DeliveryState.CONFIRMED, DeliveryState.WAITING, DeliveryState.FAILED}),

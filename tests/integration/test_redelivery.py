@@ -9,7 +9,7 @@ from pathlib import Path
 
 import requests
 from support import Orthanc, free_port, installed, orthanc
-from support.node import ROOT, RunningNode, configured, running
+from support.node import ROOT, SPINE, RunningNode, configured, running
 
 from ainode.node import testing
 from ainode.node.archive import store
@@ -112,3 +112,26 @@ def test_read_with_ai_brings_back_byte_for_byte_what_was_deleted(tmp_path: Path)
             assert server.download(held[document.ref.sop_instance_uid]) == document.path.read_bytes()
         assert len(held) == len(results(node)) + 1
         assert len(node.ledger.jobs(study=UID(STUDY))) == 1
+
+
+def test_documents_of_a_shadow_that_a_person_sends_are_proved_by_the_node_and_told_as_sent(tmp_path: Path) -> None:
+    (image,) = testing.write(
+        [testing.noise(512, 512, seed=5, BodyPartExamined="TSPINE")], tmp_path / "image", study="redelivery"
+    )
+    with orthanc(tmp_path / "archive") as server:
+        shadow = SPINE.replace('name = "spine"', 'name = "spine"\nmode = "shadow"')
+        with running(configured(tmp_path / "node", peers=[server.peer], routes=shadow)) as node:
+            store.send(Link(node.peer, "MODALITY"), [Outgoing.of(image)])
+            job, deliveries = node.read(STUDY)
+            assert deliveries == ()
+            assert "its route is a shadow" in ainode(node, "jobs", STUDY)
+            folder = node.folder / "data" / "documents" / job.id
+            sent = ainode(node, "send", str(folder), server.peer.name)
+            assert f"job {job.id}: written down as sent to {server.peer.name}" in sent
+            returned(node, server)
+            assert {delivery.proof for delivery in results(node)} == {"query"}
+            assert "its route is a shadow" not in ainode(node, "jobs", STUDY)
+            assert f"Confirmed by {server.peer.name}" in ainode(node, "trace", STUDY)
+            # A file that is no document of the node leaves nothing.
+            assert "written down" not in ainode(node, "send", str(image), server.peer.name)
+            assert server.peer.name in ainode(node, "deliver", job.id)

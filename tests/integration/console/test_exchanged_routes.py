@@ -13,6 +13,7 @@ from support.web_bench import Bench
 
 from ainode.node.domain import UID, DocumentKind, JobState
 from ainode.node.keeping.records import Job, KeptDocument, Outcome
+from ainode.node.keeping.sent_by_hand import TakenFile, note_sent
 from ainode.node.routes import Route, RouteMode
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -26,6 +27,7 @@ ANSWERS = (
     ("chest-of-before", (), None, "present"),
     ("chest-gone", ("pacs",), RouteMode.LIVE, "absent"),
     ("chest-without-peer", ("former-pacs",), RouteMode.LIVE, "absent"),
+    ("chest-by-hand", (), RouteMode.SHADOW, "present"),
 )
 
 
@@ -44,6 +46,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
         assert bench.ledger.report(bench.ledger.job(job.id), kept, Outcome(JobState.REPORTED, result, "", 4.2, {}, NOW))
         for delivery in bench.ledger.deliveries(job.id):
             bench.ledger.outbox.confirmed(delivery, proof="query", at=NOW)
+    assert note_sent(bench.engine, "pacs", [TakenFile(ref.sop_instance_uid, "ff", 0, "")], NOW, settled=False)
     yield bench
     bench.web.stop()
     bench.parts.stop()
@@ -59,6 +62,7 @@ def test_the_worklist_marks_what_was_read_as_a_shadow_and_not_what_was_sent(view
         "chest-of-before": ' <span class="badge warn">not sent</span>',
         "chest-gone": "",
         "chest-without-peer": "",
+        "chest-by-hand": ' <span class="badge warn">shadow</span>',
     }
     stays = {row for row in rows if "stay in the node: of a shadow" in row}
     assert len(stays) == 1
@@ -73,8 +77,9 @@ def answers_of(page: str) -> dict[str, str]:
 
 def test_the_page_of_a_study_has_the_answer_that_was_sent_first_and_says_which_was_not(operator: Browser) -> None:
     answers = answers_of(operator.get(f"/console/studies/{STUDY}").text)
-    assert set([*answers][-2:]) == {"chest-two", "chest-of-before"}
+    assert set([*answers][-3:]) == {"chest-two", "chest-of-before", "chest-by-hand"}
     sent, shadow, unknown = (answers[name] for name in ("chest-one", "chest-two", "chest-of-before"))
+    assert "Nothing of it left the node by itself, and a person sent documents." in answers["chest-by-hand"]
     assert "fracture: absent" in sent
     assert "not to be acted on" not in sent
     assert "The route was live when it read this study, and sent the answer. It is a shadow now." in sent
@@ -97,7 +102,7 @@ def test_the_page_of_a_study_says_of_a_route_that_is_gone_where_its_answer_stays
 def test_an_answer_is_delivered_again_only_where_a_destination_is_still_a_peer(operator: Browser) -> None:
     answers = answers_of(operator.get(f"/console/studies/{STUDY}").text)
     offered = {name for name, part in answers.items() if "Deliver again" in part}
-    assert offered == {"chest-one", "chest-gone"}
+    assert offered == {"chest-one", "chest-gone", "chest-by-hand"}
     assert "so that nothing can be delivered again" in answers["chest-without-peer"]
 
 
@@ -105,7 +110,8 @@ def test_a_comparison_without_a_study_says_that_answers_stand_under_a_name_that_
     period = "since=2026-02-01&until=2026-04-01"
     page = viewer.get(f"/console/compare?{period}&first=chest-one&second=none").text
     assert "No study was answered by both routes in this period." in page
-    assert "of this period: chest-gone 1 study, chest-of-before 1 study, chest-without-peer 1 study." in page
+    assert "of this period: chest-by-hand 1 study, chest-gone 1 study, chest-of-before 1 study, " in page
+    assert ", chest-without-peer 1 study." in page
     assert '<option value="chest-gone">chest-gone (gone)</option>' in page
     page = viewer.get(f"/console/compare?{period}&first=chest-gone&second=chest-two").text
     assert "No study was answered" not in page
