@@ -9,6 +9,7 @@
     │   └── CannotUnderstand     0xC000
     ├── HandlerError             this job ends, the next one runs
     │   ├── BrokenSeries         the images cannot be decoded or their geometry rebuilt
+    │   ├── ImagesRejected       a rejection note says that the images are not to be used
     │   ├── WeightsError         missing, or not the bytes the manifest names
     │   │   └── WeightsReplaced  replaced during the reading
     │   ├── HandlerStarting      its needs are not known yet: the study is routed again when they are
@@ -80,6 +81,10 @@ class HandlerError(NodeError):
 
 class BrokenSeries(HandlerError):
     """The images cannot be decoded, or their geometry cannot be rebuilt."""
+
+
+class ImagesRejected(HandlerError):
+    """A rejection note says of images of the job that they are not to be used."""
 
 
 class WeightsError(HandlerError):

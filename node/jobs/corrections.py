@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 NO_RESULT: Final = "the study was read again, and no result is reported"
 NO_ADDRESSEE: Final = "the study was read again, and what is read by this route now is not reported here any more"
 NO_ROUTE: Final = "the study has later images, and the node has no route any more that reads it for this result"
-REJECTED: Final = "images that it was read from are not to be used, a rejection note says: "
+REJECTED: Final = "images that it rests on are not to be used, a rejection note says: "
 Listener: TypeAlias = tuple[str, DocumentKind]
 """name of the peer, and the language of its messages"""
 

@@ -13,7 +13,7 @@ from ainode.node.audit.messages import Subject, accessed, study_subject
 from ainode.node.disk import is_full, refuse_full, sha256_of, write_durably
 from ainode.node.domain import UID, Document, DocumentKind, JobState, OutOfScope, Reading, Request, Result, Study
 from ainode.node.domain.pauses import back_off_s
-from ainode.node.errors import NodeError, OutOfResources
+from ainode.node.errors import ImagesRejected, NodeError, OutOfResources
 from ainode.node.identity import wishes
 from ainode.node.imaging.rejections import Rejection
 from ainode.node.jobs.corrections import NO_ADDRESSEE, NO_RESULT, NO_ROUTE, REJECTED, Corrections
@@ -122,10 +122,10 @@ class Readings:
             self._withdraw_report(job, NO_ROUTE, now)
 
     def withdraw_rejected(self, study: UID, rejections: Mapping[UID, Rejection]) -> None:
-        """Withdraw or end the jobs of a study that rest on rejected instances and that no later job follows.
+        """Withdraw the jobs of a study that rest on rejected instances and that no later job follows.
 
-        Of a report that is withdrawn nothing is sent to an archive that was never tried. A job that is not read yet
-        fails, and what its predecessors told is withdrawn.
+        Of a report that is withdrawn nothing is sent to an archive that was never tried. Of a job that is not read yet,
+        what its predecessors told is withdrawn.
         """
         ledger, now = self._stations.ledger, self._stations.now()
         for job in ledger.jobs(study=study):
@@ -134,10 +134,17 @@ class Readings:
                 continue
             reason = f"{REJECTED}{rejection}"
             if job.state in {JobState.WAITING, JobState.READING}:
-                self._fail(job, reason, reason, self._corrections.superseded(job))
+                self._reject(job, reason)
             if ledger.job(job.id).state is JobState.REPORTED:  # now: a reading may have ended meanwhile
                 self._withdraw_report(job, reason, now)
                 self._recall(job, now)
+
+    def _reject(self, job: Job, reason: str) -> None:
+        """Withdraw a job that has no result, and what was told of its study."""
+        now = self._stations.now()
+        self._try_to_withdraw(job, reason, self._corrections.superseded(job), now)
+        if self._stations.ledger.reject(job.id, f"withdrawn: {reason}", now):
+            log.warning("not read: %s", reason, extra={"action": "rejected", "job": job.id})
 
     def _recall(self, job: Job, at: datetime) -> None:
         """Keep the documents of a withdrawn report from archives that do not have them yet."""
@@ -183,6 +190,9 @@ class Readings:
             self._wait_for_room(task, error)
             return
         ledger, now = self._stations.ledger, self._stations.now()
+        if isinstance(error, ImagesRejected):
+            self._reject(ledger.job(task.job), str(error))
+            return
         attempts = ledger.tasks.attempts(task) + 1
         log.warning("reading failed: %s", error, extra={"action": "read_failed", "job": task.job})
         is_temporary = isinstance(error, OSError) or error.retry
@@ -195,19 +205,18 @@ class Readings:
 
     def give_up(self, job_id: str, reason: str) -> None:
         """Fail a job for good; whoever was told of an urgent answer before is told that the answer does not hold."""
-        job = self._stations.ledger.job(job_id)
-        words = f"the reading of the study failed: {reason}"
-        self._fail(job, reason, words, self._corrections.unreported(job))
-
-    def _fail(self, job: Job, reason: str, words: str, older_jobs: Sequence[Job]) -> None:
-        """Fail a job for good; `words` say why what was told of it and of older jobs does not hold."""
         ledger, now = self._stations.ledger, self._stations.now()
+        job, words = ledger.job(job_id), f"the reading of the study failed: {reason}"
+        self._try_to_withdraw(job, words, self._corrections.unreported(job), now)
+        ledger.move(job.id, JobState.FAILED, reason=reason, at=now)
+
+    def _try_to_withdraw(self, job: Job, reason: str, older_jobs: Sequence[Job], now: datetime) -> None:
+        """Withdraw what was told of jobs; what cannot be is in the log."""
         try:
-            self._withdraw(job, words, older_jobs, now)
+            self._withdraw(job, reason, older_jobs, now)
         except (NodeError, OSError) as error:
             about = {"action": "withdrawal_failed", "job": job.id}
             log.error("listeners may hold a result that does not hold: %s", error, extra=about)  # noqa: TRY400
-        ledger.move(job.id, JobState.FAILED, reason=reason, at=now)
 
     def _withdraw(self, job: Job, reason: str, older_jobs: Sequence[Job], now: datetime) -> None:
         """Commit the withdrawals of what was told of jobs, before the newest counts as failed: a kill repeats it."""

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from ainode.node.domain import File, Request
-from ainode.node.errors import CannotUnderstand, ConfigError, HandlerError
+from ainode.node.errors import CannotUnderstand, ConfigError, ImagesRejected
 from ainode.node.identity import document_context
 from ainode.node.imaging.rejections import is_key_object, rejection
 from ainode.node.jobs.corrections import REJECTED
@@ -45,7 +45,7 @@ def route_for(job: str, name: str, handler: str, settings: Settings) -> Route:
 def request_of(job: Job, route: Route, settings: Settings, catalog: Catalog) -> Request:
     """Return the request of a job: exactly its instances, and documents as old as the first reception of the study.
 
-    Raises: HandlerError if a rejection note names one of the instances.
+    Raises: ImagesRejected if a rejection note names one of the instances.
     """
     stored_instances = catalog.instances(job.study_instance_uid)
     _refuse_rejected(job, stored_instances)
@@ -86,4 +86,4 @@ def _refuse_rejected(job: Job, stored_instances: Iterable[StoredInstance]) -> No
         with suppress(CannotUnderstand):  # the study has a problem by this: its report says so
             note = rejection(stored.path, stored.ref)
             if note and not note.sop_instance_uids.isdisjoint(job.content):
-                raise HandlerError(f"{REJECTED}{note}")
+                raise ImagesRejected(f"{REJECTED}{note}")

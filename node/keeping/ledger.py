@@ -20,6 +20,7 @@ from ainode.node.keeping.announcements import locations_json
 from ainode.node.keeping.answers import write_answer
 from ainode.node.keeping.database import insert, reference_values
 from ainode.node.keeping.document_rows import Wishes, address_copies, write_document
+from ainode.node.keeping.expiry import is_expired
 from ainode.node.keeping.job_events import (
     Instruction,
     JobEvent,
@@ -273,6 +274,18 @@ class Ledger:
                 address_copies(connection, document, (document.destination,), wishes)
         return True
 
+    def reject(self, job: str, reason: str, at: datetime) -> bool:
+        """Withdraw a job that has no result, as its images are not to be used; return False if it has one by now."""
+        with self._engine.begin() as connection:
+            connection.execute(locked(job))
+            self._move(connection, job, JobState.WAITING)  # nobody cancels what is being read but this
+            times = {"finished_at": at, "withdrawn_at": at}
+            is_ended = self._move(connection, job, JobState.CANCELLED, reason=reason, **times)
+            if is_ended:
+                ending = (at, JobEventKind.CANCELLED, Subject.READING)
+                write_reading_event(connection, JobEvent(job, *ending, error=reason))
+        return is_ended
+
     def append(
         self, new_documents: Sequence[KeptDocument], judgement: int, *, wishes: Wishes = MappingProxyType({})
     ) -> bool:
@@ -350,7 +363,7 @@ class Ledger:
         A job with a document that still has to leave is never among them.
         """
         with self._engine.connect() as connection:
-            return tuple(connection.execute(sa.select(jobs.c.id).where(*_expired(before))).scalars())
+            return tuple(connection.execute(sa.select(jobs.c.id).where(*is_expired(before))).scalars())
 
     def archive(self, job: str, before: datetime, at: datetime) -> bool:
         """Move what a job answered into the history; remove the job, its documents and deliveries.
@@ -359,7 +372,7 @@ class Ledger:
         """
         names = [column.name for column in history.c if column.name != "removed_at"]
         removed_at = sa.literal(at, history.c.removed_at.type)
-        row = sa.select(*(jobs.c[name] for name in names), removed_at).where(jobs.c.id == job, *_expired(before))
+        row = sa.select(*(jobs.c[name] for name in names), removed_at).where(jobs.c.id == job, *is_expired(before))
         statement = insert(self._engine, history).from_select([*names, "removed_at"], row)
         values = {name: statement.excluded[name] for name in (*names, "removed_at")}
         with self._engine.begin() as connection:
@@ -385,16 +398,3 @@ class Ledger:
             query = query.where(history.c.study_instance_uid == study)
         with self._engine.connect() as connection:
             return tuple(past_job_of(row) for row in connection.execute(query))
-
-
-def _expired(before: datetime) -> tuple[sa.ColumnElement[bool], ...]:
-    """Return the conditions that a job is finished, and that its last delivery was over before a time."""
-    last_event = sa.func.coalesce(deliveries.c.confirmed_at, deliveries.c.sent_at, deliveries.c.tried_at)
-    to_leave = deliveries.c.state.in_((DeliveryState.WAITING, DeliveryState.CHECKING))
-    is_waiting = to_leave & (jobs.c.state != JobState.SUPERSEDED)
-    of_job = sa.exists().where(
-        documents.c.job == jobs.c.id,
-        deliveries.c.sop_instance_uid == documents.c.sop_instance_uid,
-        is_waiting | (last_event >= before),
-    )
-    return jobs.c.state.not_in((JobState.WAITING, JobState.READING)), jobs.c.queued_at < before, ~of_job

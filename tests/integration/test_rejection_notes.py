@@ -23,7 +23,7 @@ from ainode.node.domain import UID, DocumentKind, InstanceRef, JobState, Study  
 from ainode.node.encoding import headers  # noqa: E402
 from ainode.node.imaging.rejections import rejection  # noqa: E402
 from ainode.node.jobs.retries import retry  # noqa: E402
-from ainode.node.keeping.job_events import Instruction  # noqa: E402
+from ainode.node.keeping.job_events import Instruction, JobEventKind, JobEvents  # noqa: E402
 from ainode.node.keeping.records import Delivery, Job  # noqa: E402
 from ainode.node.keeping.unread import UnreadStudies  # noqa: E402
 from ainode.node.offline.explanation_lines import stored_explanation  # noqa: E402
@@ -162,6 +162,36 @@ def test_a_key_object_selection_that_rejects_nothing_changes_nothing(hospital: H
     assert hospital.node.catalog.problem(hospital.uid) == ""
 
 
+def test_images_that_are_rejected_while_they_wait_are_withdrawn_unread_and_no_failure(hospital: Hospital) -> None:
+    """A handler that another study holds for now has the job wait."""
+    node, slow = hospital.node, written(hospital.folder, "slow study", order="told")
+    hospital.send(*slow.paths)
+    node.until((node.folder / "begun").exists, within_s=120)
+    hospital.send(*hospital.study.paths)
+    node.until(lambda: bool(node.ledger.jobs(study=hospital.uid)), within_s=120)
+    (waiting,) = node.ledger.jobs(study=hospital.uid)
+    assert waiting.state is JobState.WAITING
+    hospital.send(hospital.note("113001", *hospital.study.paths))
+    node.until(lambda: node.ledger.job(waiting.id).state is not JobState.WAITING, within_s=120)
+    assert_rejected(node, waiting.id, "113001 DCM Rejected for Quality Reasons")
+    (node.folder / "told").touch()
+    node.read(slow.uid)
+    assert node.ledger.job(waiting.id).attempts == 0
+
+
+def assert_rejected(node: RunningNode, job: str, words: str) -> None:
+    """See that a job is withdrawn with a reason, that nothing of it failed, and that no retry revives it."""
+    rejected = node.ledger.job(job)
+    assert (rejected.state, rejected.withdrawn_at) == (JobState.CANCELLED, rejected.finished_at)
+    assert rejected.withdrawn_at
+    assert rejected.reason.startswith("withdrawn: images that it rests on are not to be used, a rejection note says: ")
+    assert words in rejected.reason
+    kinds = [event.kind for event in JobEvents(node.engine).of([job]).get(job, ())]
+    assert kinds == [JobEventKind.CANCELLED]
+    with pytest.raises(LookupError, match="it is not read"):
+        retry(load(node.config), node.ledger, job, Instruction(datetime.now(UTC)))
+
+
 def test_images_that_are_rejected_while_they_are_read_make_no_report_and_no_retry_reads_them(
     hospital: Hospital,
 ) -> None:
@@ -175,13 +205,13 @@ def test_images_that_are_rejected_while_they_are_read_make_no_report_and_no_retr
     hospital.send(*study.paths)
     node.until((node.folder / "begun").exists, within_s=120)
     hospital.send(hospital.note("113038", *study.paths))
-    node.until(lambda: job().state is JobState.FAILED, within_s=120)
-    assert "113038 DCM Incorrect Modality Worklist Entry" in job().reason
+    node.until(lambda: job().state is JobState.CANCELLED, within_s=120)
     (node.folder / "told").touch()
-    retry(load(node.config), node.ledger, job().id, Instruction(datetime.now(UTC)))
-    node.until(lambda: job().state is JobState.FAILED and job().attempts > 1, within_s=120)
-    assert "113038 DCM Incorrect Modality Worklist Entry" in job().reason
-    assert (hospital.archive.stored, hospital.listener.messages) == ([], [])
+    other = written(hospital.folder, "other study")
+    hospital.send(*other.paths)
+    node.read(other.uid)  # the reader is done with the rejected images
+    assert_rejected(node, job().id, "113038 DCM Incorrect Modality Worklist Entry")
+    assert (node.ledger.documents(job().id), node.ledger.deliveries(job().id)) == ((), ())
 
 
 def test_a_file_that_a_note_beside_it_rejects_is_not_among_the_images_of_a_folder(tmp_path: Path) -> None:

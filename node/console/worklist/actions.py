@@ -121,7 +121,7 @@ class Actions:
         return self._parts.ledger.job(row.key)
 
     def _read_again(self, row: Chosen, visit: Visit, _reason: str) -> str:
-        """Revive a reading that failed or was cancelled; have any other study routed now."""
+        """Revive a reading that failed or was cancelled; have any other study, and a rejected one, routed now."""
         if row.kind is not Kind.JOB:
             return self._route_again(UID(row.key))
         job = self._job(row)
@@ -129,7 +129,7 @@ class Actions:
             raise Refusal(f"{_named(job)} is “{state_words(job.state)}”: it will be read without that")
         if job.state is JobState.SUPERSEDED:
             raise Refusal(f"{_named(job)} is “{state_words(job.state)}”: {_UNSENT[job.state]}")
-        if job.state in {JobState.FAILED, JobState.CANCELLED}:
+        if job.state in {JobState.FAILED, JobState.CANCELLED} and not job.withdrawn_at:
             retry(self._parts.settings, self._parts.ledger, job.id, _instruction(visit))
             return "reading waits again"
         return self._route_again(job.study_instance_uid)

@@ -154,7 +154,7 @@ class WorklistPage:
 
 def natural_action(row: Row) -> tuple[str, str] | None:
     """Return name and words of what a person would do next to a row; None if nothing is due."""
-    if row.entry.state in {"failed", "cancelled"} and row.has_images:
+    if row.entry.state in {"failed", "cancelled"} and row.has_images and not row.is_withdrawn:
         return "read-again", "Read again"
     if any(place.state == "failed" for place in row.whereabouts):
         return "deliver-again", "Deliver again"
