@@ -38,6 +38,7 @@ class Codestream:
     """of the decoded colors; '' where the codestream does not say"""
     is_whole: bool = True
     """whether the frame has its end"""
+    is_jpeg_2000: bool = False
 
 
 def codestream(frame: bytes) -> Codestream:
@@ -61,7 +62,7 @@ def _jpeg_2000(frame: bytes, start: int) -> Codestream:
         if marker in {_COD, _SOT}:
             # The transform of several components turns the decoded values into RGB.
             has_transform = marker == _COD and frame[offset + 8] == 1
-            return Codestream(rows, columns, bits, components, RGB if has_transform else "")
+            return Codestream(rows, columns, bits, components, RGB if has_transform else "", is_jpeg_2000=True)
         offset += 2 + length
 
 

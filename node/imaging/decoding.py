@@ -16,10 +16,19 @@ from pydicom.encaps import get_frame
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.utils import pixel_array
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, JPEGExtended12Bit, RLELossless
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    JPEGExtended12Bit,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+    RLELossless,
+)
 
 from ainode.node.errors import BrokenSeries
 from ainode.node.imaging.codestreams import Codestream, codestream
+from ainode.node.imaging.damaged_frames import jpeg_2000_damage, jpeg_damage, rle_damage
 
 # A stitched whole-spine radiograph has some 30 million pixels; a header with far more pixels is an attack.
 MAX_PIXELS = 2**26
@@ -54,6 +63,9 @@ _NEEDED = (
     "SamplesPerPixel",
     "PhotometricInterpretation",
 )
+# On a damaged file the faster RLE decoder panics in Rust, and no `except Exception` stops the panic. Of two decoders of
+# JPEG-LS only CharLS refuses a frame whose values end elsewhere than its pixels.
+_DECODERS = {RLELossless: "pydicom", JPEGLSLossless: "pyjpegls", JPEGLSNearLossless: "pyjpegls"}
 _PIXEL_GROUP = 0x7FE0
 _FLOATING = "f"
 # Colors and their opacity; a decoder makes room for each component that a codestream claims.
@@ -63,11 +75,14 @@ _MAX_COMPONENTS = 4
 def decoded_frame(path: Path, index: int = 0) -> tuple[Dataset, NDArray[Any]]:
     """Return the header and the stored values of a frame, colors still in their photometric interpretation.
 
-    Raises: BrokenSeries if the object has no pixel data, no decoder knows its transfer syntax, its frame is cut short,
-    or its header says another size or other bits than the frame has; one of BROKEN_FILE.
+    Raises: BrokenSeries if the object has no pixel data, no decoder knows its transfer syntax, its frame is cut short
+    or damaged, or its header says another size or other bits than the frame has; one of BROKEN_FILE.
     """
     header = _header(path)
-    stream = _codestream(path, header, index)
+    compressed, syntax = _compressed_frame(path, header, index), header.file_meta.TransferSyntaxUID
+    # Decoders allocate memory by the size in the codestream, not by the size in the header: a file of 80 kB with
+    # 60,000 x 60,000 in its codestream took 14 GB and 75 s.
+    stream = codestream(compressed) if compressed and syntax != RLELossless else None
     sizes = [(header.Rows, header.Columns), *([(stream.rows, stream.columns)] if stream else [])]
     for rows, columns in sizes:
         if not 0 < rows * columns <= MAX_PIXELS:
@@ -77,14 +92,14 @@ def decoded_frame(path: Path, index: int = 0) -> tuple[Dataset, NDArray[Any]]:
     if len(set(sizes)) > 1:
         header_size, frame_size = (f"{rows} x {columns}" for rows, columns in sizes)
         raise _contradiction(header, f"its compressed frame has {frame_size} pixels, its header says {header_size}")
+    _check_values(compressed, stream, header)
     decoded = Dataset()
     frame = pixel_array(
-        _source(path, header.file_meta.TransferSyntaxUID),
+        _source(path, syntax),
         index=index,
         raw=True,
         ds_out=decoded,
-        # On a damaged file the faster RLE decoder panics in Rust, and no `except Exception` stops the panic.
-        decoding_plugin="pydicom" if header.file_meta.TransferSyntaxUID == RLELossless else "",
+        decoding_plugin=_DECODERS.get(syntax, ""),
         correct_unused_bits=False,
     )
     header.PhotometricInterpretation = decoded.get("PhotometricInterpretation", header.PhotometricInterpretation)
@@ -183,22 +198,29 @@ def _source(path: Path, syntax: UID) -> Path | Dataset:
     return path
 
 
-def _codestream(path: Path, header: Dataset, index: int) -> Codestream | None:
-    """Return what the codestream of a frame says; None for a frame that is not compressed.
-
-    Decoders allocate memory by the size in the codestream, not by the size in the header: a file of 80 kB with
-    60,000 x 60,000 in its codestream took 14 GB and 75 s. Of a frame that is cut short they give out what is there.
-    Raises: BrokenSeries if the frame is cut short; one of BROKEN_FILE.
-    """
-    syntax = header.file_meta.TransferSyntaxUID
-    if not syntax.is_encapsulated or syntax == RLELossless:
-        return None
+def _compressed_frame(path: Path, header: Dataset, index: int) -> bytes:
+    """Return the bytes of a frame; b"" of a frame that is not compressed."""
+    if not header.file_meta.TransferSyntaxUID.is_encapsulated:
+        return b""
     with path.open("rb") as file:
         dcmread(file, stop_before_pixels=True)
         # Tag, VR, reserved and undefined length of Pixel Data (PS3.5 A.4).
         file.seek(12, 1)
-        frame = get_frame(file, index, number_of_frames=int(header.get("NumberOfFrames") or 1))
-    stream = codestream(frame)
-    if not stream.is_whole:
+        return get_frame(file, index, number_of_frames=int(header.get("NumberOfFrames") or 1))
+
+
+def _check_values(compressed: bytes, stream: Codestream | None, header: Dataset) -> None:
+    """Refuse a compressed frame whose values are damaged: decoders read on behind the damage, without a word.
+
+    Raises: BrokenSeries that says what is seen of the damage; one of BROKEN_FILE.
+    """
+    if stream and not stream.is_whole:
         raise _contradiction(header, "its compressed frame has no end, so it is cut short")
-    return stream
+    damage = ""
+    if header.file_meta.TransferSyntaxUID == RLELossless and header.BitsAllocated % 8 == 0:
+        damage = rle_damage(compressed, header.Rows * header.Columns)
+    elif stream:
+        damage = jpeg_2000_damage(compressed) if stream.is_jpeg_2000 else jpeg_damage(compressed)
+    if damage:
+        uid = header.get("SOPInstanceUID", "without SOP Instance UID")
+        raise BrokenSeries(f"instance {uid}: {damage}; resend it, best uncompressed")
