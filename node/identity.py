@@ -4,11 +4,13 @@ The archive recognizes a repeated document by its UID. A UID therefore depends o
 document and on nothing else: study, evidence, model, weights, configuration, software.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -24,8 +26,10 @@ from ainode.node.domain import (
     MessageAddress,
     ServerAddress,
 )
-from ainode.node.routes import PriorRule, Route
-from ainode.node.settings import Peer, Settings
+
+if TYPE_CHECKING:  # a reader process starts 0.1 s earlier without the settings
+    from ainode.node.routes import PriorRule, Route
+    from ainode.node.settings import Peer, Settings
 
 Canonical: TypeAlias = "str | int | float | bool | Sequence[Canonical] | Mapping[str, Canonical] | None"
 

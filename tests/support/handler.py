@@ -23,7 +23,6 @@ from ainode.node.domain import (
     WeightsStatus,
 )
 from ainode.node.reading.weights import ModelEnvironment
-from ainode.node.testing import noise
 
 PROBABILITY = Code("122157", "DCM", "Probability")
 PERCENT = Code("%", "UCUM", "%")
@@ -67,6 +66,8 @@ class Obedient:
         return ()
 
     def demonstration(self, seed: int) -> SyntheticStudy:
+        from ainode.node.testing import noise  # most reader processes need neither it nor what it imports
+
         return SyntheticStudy((noise(512, 512, seed=seed, SeriesDescription="read"),))
 
 

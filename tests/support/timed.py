@@ -4,7 +4,6 @@ from dataclasses import replace
 
 from ainode.node.domain import OutOfScope, Result, Selection, SyntheticStudy
 from ainode.node.reading.weights import ModelEnvironment
-from ainode.node.testing import noise
 from support.handler import Obedient
 
 REGISTER_S = 0.25
@@ -18,6 +17,8 @@ class Timed(Obedient):
         return replace(answer, seconds={"register": REGISTER_S}) if isinstance(answer, Result) else answer
 
     def demonstration(self, seed: int) -> SyntheticStudy:
+        from ainode.node.testing import noise  # most reader processes need neither it nor what it imports
+
         image = noise(
             512, 512, seed=seed, SOPClassUID="1.2.840.10008.5.1.4.1.1.2", Modality="CT", SeriesDescription="read"
         )

@@ -11,12 +11,12 @@ from ainode.node import reports
 
 @pytest.mark.parametrize(
     ("module", "packages"),
-    [("ainode.node.app", {"pydicom"}), ("ainode.node.reading.pipeline", {"pydicom", "highdicom"})],
+    [("ainode.node.app", {"pydantic", "pydicom"}), ("ainode.node.reading.pipeline", {"pydicom", "highdicom"})],
 )
-def test_a_node_starts_without_what_writes_objects_and_a_reader_without_what_draws_pages(
+def test_a_node_starts_without_what_writes_objects_and_a_reader_without_pages_and_settings(
     module: str, packages: set[str]
 ) -> None:
-    program = f"import sys, {module}; print(*{{'pydicom', 'highdicom', 'reportlab'}} & set(sys.modules))"
+    program = f"import sys, {module}; print(*{{'highdicom', 'pydantic', 'pydicom', 'reportlab'}} & set(sys.modules))"
     environment = {"PYTHONPATH": str(ROOT / ".ns")}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert set(done.stdout.split()) == packages
