@@ -18,7 +18,7 @@ from ainode.node.domain import UID, DeliveryState, DocumentKind, JobState, Weigh
 from ainode.node.errors import ConfigError, NodeError
 from ainode.node.keeping.ledger import Ledger
 from ainode.node.keeping.records import Delivery, Job
-from ainode.node.offline import readings as offline
+from ainode.node.offline.headlines import headline
 from ainode.node.reading import registry
 from ainode.node.reading.boundary import boundary
 from ainode.node.reading.weights import environment
@@ -123,7 +123,7 @@ class Demonstration:
         return Trial(
             job.route,
             _status(job.result),
-            offline.headline(job.result),
+            headline(job.result),
             report,
             captures,
             f"{job.seconds:.1f}",

@@ -33,7 +33,7 @@ def _ledger(settings: "Settings") -> "Ledger":
 def _course(job: "Job", settings: "Settings", deliveries: "Sequence[Delivery]") -> str:
     """Return why a job has no answer; else the answer, how long its parts took, and why nobody gets its documents."""
     from ainode.node.jobs.withholding import sending_commands, silence_reason
-    from ainode.node.offline.readings import headline
+    from ainode.node.offline.headlines import headline
     from ainode.node.reading.weights import WITHHELD
 
     withheld = WITHHELD if job.withheld else ""

@@ -18,7 +18,7 @@ from ainode.node.keeping.ledger import Ledger
 from ainode.node.keeping.records import Delivery, Job
 from ainode.node.keeping.study_records import StudyRecords
 from ainode.node.keeping.workitems import Workitems
-from ainode.node.offline.readings import headline
+from ainode.node.offline.headlines import headline
 
 
 def traced(engine: sa.Engine, study: UID, log: Path | None) -> list[tuple[str, str, str, str]]:

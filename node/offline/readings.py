@@ -1,7 +1,6 @@
 """The command `ainode read`: reads files without a network, writes documents into a folder."""
 
 import dataclasses
-import json
 import platform
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -15,12 +14,12 @@ from ainode.node.domain import (
     Reading,
     Request,
     Study,
-    probability_text,
 )
 from ainode.node.errors import HandlerError
 from ainode.node.identity import document_context
 from ainode.node.imaging.patients import patient_contradiction
 from ainode.node.offline.conversion import PictureKind
+from ainode.node.offline.headlines import headline
 from ainode.node.offline.inputs import UnreadFile
 from ainode.node.offline.options import ReadOptions
 from ainode.node.reading import described, pipeline, registry
@@ -182,14 +181,3 @@ def verdict(reading: Reading) -> str:
 def is_refusal(reading: Reading) -> bool:
     """Return whether the model refused the study."""
     return isinstance(reading.answer, OutOfScope)
-
-
-def headline(summary: str) -> str:
-    """Return the strongest verdict of a result.json in words; without a verdict, name and value of the first score."""
-    values = json.loads(summary) if summary else {}
-    if sentence := values.get("verdict", {}).get("headline"):
-        return str(sentence)
-    return (
-        ", ".join(f"{name} {probability_text(value, 3)}" for name, value in list(values.get("scores", {}).items())[:1])
-        or "no score"
-    )
