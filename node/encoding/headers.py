@@ -55,6 +55,7 @@ NODE_KEYWORDS = frozenset(
     RescaleIntercept RescaleSlope RescaleType Units SUVType CorrectedImage ModalityLUTSequence ModalityLUTType
     PixelAspectRatio NominalScannedPixelSpacing PresentationLUTShape SliceLocation SpacingBetweenSlices
     MultienergyCTProcessingSequence MultienergyCTCharacteristicsSequence MonoenergeticEnergyEquivalent
+    MultienergyCTAcquisition BurnedInAnnotation LossyImageCompression LossyImageCompressionRatio
     QualityControlImage PatientSpeciesDescription PatientSpeciesCodeSequence
     ImagesInAcquisition NumberOfSeriesRelatedInstances NumberOfStudyRelatedInstances
     """.split()  # noqa: SIM905 - a table, not fifty lines

@@ -47,9 +47,14 @@ def energy_reason(instance: Instance) -> str:
         return "Series Description names a material or a virtual image without contrast"
     image_type = unaccented("\\".join(values))
     is_virtual = _VIRTUAL.search(image_type) or _VIRTUAL_IN_WORDS.search(words)
-    energies = [float(energy) for text in (image_type, description) for energy in _ENERGY.findall(text)]
+    return _monoenergetic_reason(stated_energies(instance), is_virtual=bool(is_virtual))
+
+
+def stated_energies(instance: Instance) -> Sequence[float]:
+    """Return the energies in keV that an image is said to be of."""
+    texts = (unaccented(instance.text("ImageType")), unaccented(instance.text("SeriesDescription")))
     stated = [float(value) for value in _values(instance.header, _ENERGY_KEYWORD) if isinstance(value, int | float)]
-    return _monoenergetic_reason(stated or energies, is_virtual=bool(is_virtual))
+    return stated or [float(energy) for text in texts for energy in _ENERGY.findall(text)]
 
 
 def _monoenergetic_reason(energies: Sequence[float], *, is_virtual: bool) -> str:

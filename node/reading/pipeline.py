@@ -29,6 +29,7 @@ from ainode.node.imaging.patients import TWO_PATIENTS, patient_contradiction
 from ainode.node.imaging.subjects import NO_PATIENT, subject_reason
 from ainode.node.reading.acquired_images import missing_images
 from ainode.node.reading.attachments import attached_documents
+from ainode.node.reading.image_notes import image_notes
 from ainode.node.reading.plain import plain
 from ainode.node.reading.unplaced import unplaced
 from ainode.node.reports import compose, text
@@ -44,7 +45,8 @@ def read(request: Request, handler: Handler, on_early: OnEarly = nothing_early) 
     refusal = request.refusal or patient_contradiction(study.instances)
     answer = _two_patients(study, refusal) if refusal else _with_notes(answer_of(study, handler), request.notes)
     if isinstance(answer, Result):
-        answer = _with_parameters(answer, (*unplaced(answer, study), *missing_images(answer, study)))
+        notes = (*unplaced(answer, study), *missing_images(answer, study), *image_notes(answer, study))
+        answer = _with_parameters(answer, notes)
     else:
         answer = dataclasses.replace(answer, words=with_names(answer.reason, study))
     instances = (instance for item in (study, *study.priors) for instance in item.instances)

@@ -209,3 +209,35 @@ def test_a_report_says_that_images_of_an_acquisition_may_be_missing(tmp_path: Pa
     assert all(note in text for text in notes)
     report = next(item for item in reading.documents if item.kind is DocumentKind.STRUCTURED_REPORT)
     assert (b"Images in Acquisition" in report.content) == bool(note)
+
+
+@pytest.mark.parametrize(
+    ("header", "note"),
+    [
+        ({"BurnedInAnnotation": "YES"}, "Burned In Annotation (0028,0301) is YES"),
+        ({"BurnedInAnnotation": "NO"}, ""),
+        ({"LossyImageCompression": "01", "LossyImageCompressionRatio": 30}, "with loss, by up to 30 to 1"),
+        ({"LossyImageCompression": "01", "LossyImageCompressionRatio": [4, 20]}, "with loss, by up to 20 to 1"),
+        ({"LossyImageCompression": "01"}, "by a ratio that no header states"),
+        ({"LossyImageCompression": "01", "LossyImageCompressionRatio": 8}, ""),
+        ({"LossyImageCompression": "00"}, ""),
+        ({"Modality": "CT", "LossyImageCompression": "01", "LossyImageCompressionRatio": 12}, "by up to 12 to 1"),
+        ({"Modality": "CT", "MultienergyCTAcquisition": "YES"}, "nothing says of which energies the image is"),
+        ({"Modality": "CT", "MultienergyCTAcquisition": "YES", "ImageType": ["DERIVED", "PRIMARY", "VMI 70KEV"]}, ""),
+        ({"Modality": "CT", "MultienergyCTAcquisition": "NO"}, ""),
+    ],
+    ids=str,
+)
+def test_a_report_says_what_in_the_images_may_change_the_answer(
+    tmp_path: Path, header: dict[str, Any], note: str
+) -> None:
+    request = a_request(tmp_path)
+    file = changed(request.files[0], header)
+    reading = pipeline.read(replace(request, files=(file,)), Obedient())
+    assert isinstance(reading.answer, Result)
+    names = ("writing in the image", "compression", "energies")
+    notes = [text for name, text in reading.answer.algorithm.parameters if name in names]
+    assert len(notes) == bool(note)
+    assert all(note in text and "(1 of 1 images read)" in text for text in notes)
+    report = next(item for item in reading.documents if item.kind is DocumentKind.STRUCTURED_REPORT)
+    assert note.encode() in report.content
