@@ -69,8 +69,8 @@ class Kit:
             )
             reports = tuple(self._report(case, folder, is_own=data is None) for case in cases)
         self.tell(_total(reports))
-        if not _is_any_read(reports):
-            self.tell(f"{_READ}: {Outcome.FAILED}: no study was read, so the kit saw nothing of the model")
+        if all(_is_refused(item.checks) for item in reports):  # of a study that failed, its own line says so
+            self.tell(f"studies: {Outcome.FAILED}: none was read, so the kit saw nothing of the model")
         return reports
 
     def _report(self, case: Case, folder: Path, *, is_own: bool) -> StudyReport:

@@ -14,6 +14,7 @@ from pydicom import Dataset, dcmread
 from support import program
 from support.described import BOXES, DescribedNode, write_model
 from support.graphs import graph_file
+from support.programs import environment_of, shell, write_program
 from support.proved_models import BOASTFUL, CAREFUL, CARELESS, FILM_SEED, FORGETFUL
 from typer.testing import CliRunner
 
@@ -120,11 +121,22 @@ def test_a_refused_study_has_two_lines_and_a_total_ends_the_lines(
     assert not is_passed(reports)
     assert passed > 5
     assert [line.partition(": ")[0].partition(" ")[0] for line in lines] == [
-        *("study", "read", "further", "total", "read"),
+        *("study", "read", "further", "total", "studies"),
     ]
     assert lines[1].startswith("read: not applicable: ")
     assert lines[2].startswith(f"further checks of the refusal: {passed} passed, ")
     assert lines[3].startswith(f"total: 1 study, 0 read, 1 refused; {passed} passed, ")
+
+
+def test_a_study_that_fails_is_told_so_once(tmp_path: Path) -> None:
+    models = replace(environment_of(tmp_path), allows_unconfined=True)
+    write_program(tmp_path / "models", shell("exit 3"))
+    lines: list[str] = []
+    (report,) = Kit("tool", Settings(), models, lines.append).run(None, 0)
+    assert names_of(report, Outcome.FAILED) == ["read"]
+    assert [line.partition(" ")[0] for line in lines] == ["study", "read:", "total:"]
+    assert lines[1].startswith("read: FAILED: HandlerError: ")
+    assert lines[2] == "total: 1 study, 0 read, 0 refused; 1 FAILED; FAILED: read"
 
 
 def capture_of(film: Dataset, series_instance_uid: UID) -> Reading:
