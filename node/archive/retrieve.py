@@ -55,7 +55,7 @@ _FIND, _MOVE, _GET = (f"1.2.840.10008.5.1.4.1.2.2.{number}" for number in (1, 2,
 _PENDING = frozenset({0xFF00, 0xFF01})
 # PS3.7 C.5.8, PS3.4 table B.2-1.
 _NOT_AUTHORIZED, _OUT_OF_RESOURCES = 0x0124, 0xA700
-# SOP classes of the modalities that a rule may name (PS3.6 table A-1).
+# SOP classes of the modalities that a rule may name, and of rejection notes (PS3.6 table A-1).
 _SOP_CLASSES = {
     "CR": ("1.2.840.10008.5.1.4.1.1.1",),
     "DX": ("1.2.840.10008.5.1.4.1.1.1.1", "1.2.840.10008.5.1.4.1.1.1"),
@@ -70,6 +70,7 @@ _SOP_CLASSES = {
     "SEG": ("1.2.840.10008.5.1.4.1.1.66.4",),
     "RTSTRUCT": ("1.2.840.10008.5.1.4.1.1.481.3",),
     "PR": ("1.2.840.10008.5.1.4.1.1.11.1",),
+    "KO": ("1.2.840.10008.5.1.4.1.1.88.59",),
 }
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 # Each syntax has its own context, so that an instance arrives in its stored syntax; 9 x 7 contexts at most.

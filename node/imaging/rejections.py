@@ -3,7 +3,8 @@
 Source: IHE RAD TF-2 4.66 (Imaging Object Change Management), PS3.3 A.35.4, PS3.16 TID 2010 and CID 7011.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -75,6 +76,18 @@ def rejection(path: Path, ref: InstanceRef) -> Rejection | None:
     if not uids:
         raise CannotUnderstand(f"a rejection note ({title.value} {title.meaning}) that names no instance")
     return Rejection(ref.sop_instance_uid, title, uids)
+
+
+def rejections(files: Iterable[tuple[Path, InstanceRef]]) -> Iterator[Rejection]:
+    """Yield what the rejection notes among the files of a study say; a note that cannot be read says nothing here.
+
+    Raises: OSError.
+    """
+    for path, ref in files:
+        if is_key_object(ref):
+            with suppress(CannotUnderstand):
+                if note := rejection(path, ref):
+                    yield note
 
 
 def _title(header: Header) -> Code | None:

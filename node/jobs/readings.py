@@ -1,7 +1,7 @@
 """The search for the priors of a study and the reading of the study: one attempt each, its outcome in the ledger."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -15,7 +15,7 @@ from ainode.node.domain import UID, Document, DocumentKind, JobState, OutOfScope
 from ainode.node.domain.pauses import back_off_s
 from ainode.node.errors import ImagesRejected, NodeError, OutOfResources
 from ainode.node.identity import wishes
-from ainode.node.imaging.rejections import Rejection
+from ainode.node.imaging.rejections import Rejection, rejections
 from ainode.node.jobs.corrections import NO_ADDRESSEE, NO_RESULT, NO_ROUTE, REJECTED, Corrections
 from ainode.node.jobs.requests import request_of, route_of
 from ainode.node.jobs.stations import Stations
@@ -54,7 +54,7 @@ class Readings:
         """
         self._stations, self._wake, self._on_answer = stations, wake, on_answer
         self._corrections = Corrections(stations.ledger)
-        self._priors = Priors(stations.settings, record=stations.record)
+        self._priors = Priors(stations.settings, record=stations.record, received_notes=self._received_notes)
 
     def search(self, task: Task) -> None:
         """Fetch the priors that the job's route asks for; a search that fails leaves a study without priors."""
@@ -71,6 +71,9 @@ class Readings:
                     return
                 log.warning("priors: %s", error, extra={"action": "priors_failed", "job": job.id})
         stations.ledger.searched(job.id)
+
+    def _received_notes(self, study: UID) -> Iterator[Rejection]:
+        return rejections((stored.path, stored.ref) for stored in self._stations.catalog.instances(study))
 
     def read(self, task: Task) -> None:
         """Run the reader once and commit the documents; else the reason, and whether the study is read again."""

@@ -2,13 +2,12 @@
 
 import platform
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import replace
 
 from ainode.node.domain import File, Request
-from ainode.node.errors import CannotUnderstand, ConfigError, ImagesRejected
+from ainode.node.errors import ConfigError, ImagesRejected
 from ainode.node.identity import document_context
-from ainode.node.imaging.rejections import is_key_object, rejection
+from ainode.node.imaging.rejections import rejections
 from ainode.node.jobs.corrections import REJECTED
 from ainode.node.keeping.catalog import Catalog, StoredInstance
 from ainode.node.keeping.records import Job
@@ -80,10 +79,7 @@ def request_of(job: Job, route: Route, settings: Settings, catalog: Catalog) -> 
 
 def _refuse_rejected(job: Job, stored_instances: Iterable[StoredInstance]) -> None:
     """Refuse a job on instances that a note rejects: a note may come while the job waits, or before a retry."""
-    for stored in stored_instances:
-        if not is_key_object(stored.ref):
-            continue
-        with suppress(CannotUnderstand):  # the study has a problem by this: its report says so
-            note = rejection(stored.path, stored.ref)
-            if note and not note.sop_instance_uids.isdisjoint(job.content):
-                raise ImagesRejected(f"{REJECTED}{note}")
+    # Of a note that cannot be read the study has a problem, and its report says so.
+    for note in rejections((stored.path, stored.ref) for stored in stored_instances):
+        if not note.sop_instance_uids.isdisjoint(job.content):
+            raise ImagesRejected(f"{REJECTED}{note}")

@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -26,7 +26,8 @@ from ainode.node.archive.web import WebLink
 from ainode.node.audit.messages import DESTINATION, Message, Participant, study_subject, transferred
 from ainode.node.audit.recorder import drop
 from ainode.node.disk import is_full
-from ainode.node.domain import File
+from ainode.node.domain import UID, File
+from ainode.node.encoding import headers
 from ainode.node.errors import (
     ArchiveError,
     ArchiveRefused,
@@ -35,7 +36,15 @@ from ainode.node.errors import (
     NodeError,
     OutOfResources,
 )
-from ainode.node.priors.rules import Refusal, StudyIdentity, series_to_fetch, study_query, usable_studies
+from ainode.node.imaging.rejections import Rejection, is_key_object, rejection
+from ainode.node.priors.rules import (
+    Refusal,
+    StudyIdentity,
+    key_objects,
+    series_to_fetch,
+    study_query,
+    usable_studies,
+)
 from ainode.node.priors.shelf import PriorRecord, Shelf, study_identity
 from ainode.node.receiving.negotiation import allowed_callers, bound_certificates
 from ainode.node.routes import PriorRule, Route
@@ -53,12 +62,13 @@ class Priors:
         settings: Settings,
         archive_of: Callable[[Peer], Archive] | None = None,
         record: Callable[[Message], None] = drop,
+        received_notes: Callable[[UID], Iterable[Rejection]] = lambda _: (),
     ) -> None:
         """Open no connection yet; `archive_of` replaces the archive that the configuration of a peer describes.
 
-        `record` writes into the audit trail.
+        `record` writes into the audit trail; `received_notes` are the rejection notes of a study that the node has.
         """
-        self._settings, self._record = settings, record
+        self._settings, self._record, self._received_notes = settings, record, received_notes
         self._shelf = Shelf(settings.data / "priors", settings.node.min_free_bytes)
         self._move_lock, self._move_turn = threading.Lock(), threading.Lock()
         self._archive_of = archive_of or self._configured_archive
@@ -167,40 +177,55 @@ class Priors:
             if len(search.studies) == rule.count:
                 return
             with search.timer("query"):
-                series = series_to_fetch(
-                    archive.series(study.study_instance_uid, deadline), study, rule, companions=search.companions
-                )
-            with search.timer("retrieve"):
-                self._add_study(search, archive, series, current, deadline)
+                entries = archive.series(study.study_instance_uid, deadline)
+            series = series_to_fetch(entries, study, rule, companions=search.companions)
+            if series:
+                with search.timer("retrieve"):
+                    shelf_of_study = partial(self._series_files, search, archive, current, deadline)
+                    self._add_study(search, series, key_objects(entries), shelf_of_study)
 
     def _add_study(
         self,
         search: "_Search",
-        archive: Archive,
         series_of_study: Sequence[SeriesEntry],
-        current: StudyIdentity,
-        deadline: Deadline,
+        key_object_series: Sequence[SeriesEntry],
+        files_of: Callable[[SeriesEntry], tuple[File, ...]],
     ) -> None:
-        """Fetch the series of one study and add the study to a search; a note names each unusable series."""
+        """Fetch the series of one study and add the study to a search; a note names each unusable series.
+
+        A series with an image that a rejection note names is not used: a model could take the rest for the series.
+        """
+        fetched_notes = [note for series in key_object_series for note in _notes_of(search, series, files_of(series))]
+        received_notes = self._received_notes(series_of_study[0].study_instance_uid)
+        rejected = {uid: note for note in (*received_notes, *fetched_notes) for uid in note.sop_instance_uids}
         files: list[File] = []
         has_images = False
         for series in series_of_study:
-            try:
-                files += self._shelf.series_files(
-                    series,
-                    current,
-                    partial(self._fetch, search.rule, archive, series, deadline),
-                    allow_missing_birth_date=search.rule.allow_missing_birth_date,
-                )
-                has_images = has_images or series.modality not in search.companions
-            except (CannotUnderstand, ArchiveRefused) as error:
-                deadline.check()
-                reason = f"{search.rule.source} refused it" if isinstance(error, ArchiveRefused) else str(error)
-                search.notes.append(f"Earlier studies: a {series.modality} series is not used: {reason}.")
-                log_fields = {"action": "prior_left_out", "study_instance_uid": series.study_instance_uid}
-                log.warning("priors: a series is not used: %s", error, extra=log_fields)
+            files_of_series = files_of(series)
+            if note := _rejection_of(files_of_series, rejected):
+                search.leave_out(series, f"images of it are not to be used, a rejection note says: {note}")
+                continue
+            files += files_of_series
+            has_images = has_images or bool(files_of_series and series.modality not in search.companions)
         if has_images:
             search.studies.append(tuple(files))
+
+    def _series_files(
+        self, search: "_Search", archive: Archive, current: StudyIdentity, deadline: Deadline, series: SeriesEntry
+    ) -> tuple[File, ...]:
+        """Return the files of a series, fetched where the shelf lacks them; () of one that is unusable, with a note."""
+        try:
+            return self._shelf.series_files(
+                series,
+                current,
+                partial(self._fetch, search.rule, archive, series, deadline),
+                allow_missing_birth_date=search.rule.allow_missing_birth_date,
+            )
+        except (CannotUnderstand, ArchiveRefused) as error:
+            deadline.check()
+            is_refused = isinstance(error, ArchiveRefused)
+            search.leave_out(series, f"{search.rule.source} refused it" if is_refused else str(error), error)
+            return ()
 
     def _fetch(self, rule: PriorRule, archive: Archive, series: SeriesEntry, deadline: Deadline, folder: Path) -> None:
         """Fetch a series into a folder; what came is in the audit trail, also of a series that did not come whole."""
@@ -233,6 +258,12 @@ class _Search:
         finally:
             self.seconds[step] += time.monotonic() - started
 
+    def leave_out(self, series: SeriesEntry, reason: str, error: Exception | None = None) -> None:
+        """Note why a series is not used, in the log by its error."""
+        self.notes.append(f"Earlier studies: a {series.modality} series is not used: {reason}.")
+        about = {"action": "prior_left_out", "study_instance_uid": series.study_instance_uid}
+        log.warning("priors: a series is not used: %s", error or reason, extra=about)
+
     def record(self, problem: str = "") -> PriorRecord:
         """Return the record of the search so far; `problem` is the reason why the search ended early."""
         studies, notes = tuple(self.studies), list(self.notes)
@@ -242,6 +273,27 @@ class _Search:
             notes.append(f"Earlier studies: {self.rule.source} has none that fits.")
         files = tuple(file for files in studies for file in files)
         return PriorRecord(files, tuple(notes), self.seconds["query"], self.seconds["retrieve"])
+
+
+def _notes_of(search: _Search, series: SeriesEntry, files: Iterable[File]) -> Iterator[Rejection]:
+    """Yield the rejection notes of a series of key objects; what cannot be read is told."""
+    for file in files:
+        ref = headers.instance(file.path, sha256=file.sha256).ref
+        try:
+            note = rejection(file.path, ref) if is_key_object(ref) else None
+        except CannotUnderstand as error:
+            search.leave_out(series, str(error), error)
+            continue
+        if note:
+            yield note
+
+
+def _rejection_of(files: Iterable[File], rejected: Mapping[UID, Rejection]) -> Rejection | None:
+    """Return what rejects the first of the files that is rejected, None if none is."""
+    if not rejected:
+        return None
+    uids = (headers.instance(file.path, sha256=file.sha256).ref.sop_instance_uid for file in files)
+    return next((rejected[uid] for uid in uids if uid in rejected), None)
 
 
 def _log_failure(error: BaseException, rule: PriorRule) -> None:

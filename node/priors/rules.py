@@ -19,6 +19,8 @@ from ainode.node.routes import PriorRule
 # An archive is asked for the series of so many studies, the newest, before the search ends without a prior.
 _MAX_CANDIDATES = 50
 _MAX_COMPANIONS = 10
+# PS3.3 C.7.3.1.1.1: the Modality of Key Object Selections, of which some are rejection notes.
+_KEY_OBJECT = "KO"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,11 @@ def series_to_fetch(
     images = sorted((entry for entry in series if _fits(entry, study, rule)), key=_most_instances_first)
     beside = [entry for entry in series if entry.modality in companions and entry not in images]
     return (*images[: rule.max_series], *beside[:_MAX_COMPANIONS]) if images else ()
+
+
+def key_objects(series: Iterable[SeriesEntry]) -> tuple[SeriesEntry, ...]:
+    """Return the series in which the rejection notes of a study are."""
+    return tuple(entry for entry in series if entry.modality == _KEY_OBJECT)
 
 
 def _most_instances_first(series: SeriesEntry) -> int:

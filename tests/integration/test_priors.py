@@ -25,6 +25,7 @@ from pynetdicom import AE, evt
 from support import Orthanc, free_port, orthanc
 from support.disks import SMALL_DISK_BYTES, small_disk
 from support.entities import served
+from support.key_objects import key_object
 from support.node import RunningNode, configured, peer_table, running
 from support.web_archives import a_file_of, dicomweb_orthanc, http, said
 
@@ -201,6 +202,36 @@ def test_what_is_no_longer_kept_is_left_out_and_said(
     priors.sweep(late, [])
     assert not list((tmp_path / "data" / "priors" / "series").iterdir())
     assert priors.record("job") == PriorRecord()
+
+
+def rejecting(day: str, study: str, folder: Path, patient: dict[str, str]) -> tuple[list[bytes], bytes]:
+    """Return the files of a study and a rejection note about one of its slices."""
+    path, (image, *others) = folder / "image.dcm", files_of(study, day, patient)
+    path.write_bytes(image)
+    return [image, *others], key_object("113001", [path], folder / f"note {study}.dcm").read_bytes()
+
+
+@pytest.mark.parametrize("way", ["get", "move", "dicomweb"])
+def test_a_prior_of_which_the_archive_has_a_rejection_note_is_not_used_and_that_is_said(
+    archive: tuple[Orthanc, Peer], tmp_path: Path, move_port: int, way: str
+) -> None:
+    _, peer = archive
+    patient = ADA | {"PatientID": f"rejected-{way}"}
+    newest = f"1.2.30.{len(way)}"
+    images, note = rejecting("20250101", newest, tmp_path, patient)
+    older = files_of(f"1.2.40.{len(way)}", "20240101", patient)
+    sent = send(Link(peer, "CT1"), [Outgoing.of(content) for content in (*images, note, *older)])
+    assert not [answer.error for answer in sent if answer.error]
+    current = tmp_path / "current.dcm"
+    current.write_bytes(a_file_of(study="1.2.7", StudyDate="20260101", StudyTime="101010", **patient, **CHEST))
+    priors = Priors(settings(tmp_path, peer.model_copy(update={"retrieve": way}), move_port=move_port))
+    gathered = priors.gather("job", route("orthanc"), current)
+    assert studies(gathered.files) == [f"1.2.40.{len(way)}"], gathered.notes
+    (said,) = gathered.notes
+    assert said.startswith(
+        "Earlier studies: a CT series is not used: images of it are not to be used, a rejection note "
+    )
+    assert "113001 DCM Rejected for Quality Reasons" in said
 
 
 class Counting:
@@ -710,6 +741,26 @@ def test_a_job_is_read_once_its_priors_are_there(archive: tuple[Orthanc, Peer], 
     assert job.state is JobState.REPORTED
     assert studies(request.priors) == ["1.2.1", "1.2.2"]
     assert len(request.notes) == 2
+
+
+def test_a_prior_of_which_the_node_has_a_rejection_note_is_not_used(
+    archive: tuple[Orthanc, Peer], tmp_path: Path
+) -> None:
+    study, paths = radiograph(tmp_path / "study", "with a rejected prior")
+    (note_of,) = [uid for uid in archive[0].instances_of("1.2.1") if uid == "1.2.1.9"]
+    prior = tmp_path / "prior.dcm"
+    prior.write_bytes(archive[0].download(archive[0].instances_of("1.2.1")[note_of]))
+    note = key_object("113037", [prior], tmp_path / "note.dcm")
+    node = follow_up(tmp_path / "node", archive[1])
+    with running(node):
+        send(Link(node.peer, "MODALITY"), [Outgoing.of(note)])
+        node.until(lambda: node.catalog.is_routed(UID("1.2.1")), within_s=120)
+        send(Link(node.peer, "MODALITY"), [Outgoing.of(path) for path in paths])
+        job, _ = node.read(study)
+    request = request_of(job, load(node.config).routes[0], load(node.config), node.catalog)
+    assert job.state is JobState.REPORTED
+    assert "1.2.1.1" not in {dcmread(file.path, stop_before_pixels=True).SeriesInstanceUID for file in request.priors}
+    assert any("113037 DCM Rejected for Patient Safety Reasons" in words for words in request.notes)
 
 
 def test_a_dead_archive_fails_no_job(tmp_path: Path) -> None:
