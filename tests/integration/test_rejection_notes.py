@@ -1,8 +1,9 @@
 """Key Object Selections that say of images of a study that they are not to be used (IHE RAD TF-2 4.66)."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from support.key_objects import key_object  # noqa: E402
 from support.languages import his  # noqa: E402
 from support.listener import Listener, listening  # noqa: E402
 from support.node import SPINE, RunningNode, configured, running  # noqa: E402
+from support.postgresql import postgresql_server  # noqa: E402
 from support.studies import WrittenStudy, statuses, written  # noqa: E402
 
 from ainode.node import testing  # noqa: E402
@@ -71,13 +73,21 @@ class Hospital:
         return "\n".join(stored_explanation(self.uid, load(self.node.config)))
 
 
+@contextmanager
+def hospital_in(folder: Path, database: str = "") -> Iterator[Hospital]:
+    listener, study = Listener(["AA"]), written(folder, "study", instances=3)
+    with testing.EmbeddedArchive(folder / "archive", free_port()) as archive, listening(listener) as port:
+        peer = Peer(name="archive", ae_title="ARCHIVE", host="127.0.0.1", port=archive.port)
+        more = f'[database]\nurl = "{database}"' if database else ""
+        configured_node = configured(folder / "node", peers=[peer, his(port)], routes=SPINE, more=more)
+        with running(replace(configured_node, database=database)) as node:
+            yield Hospital(node, archive, listener, study, folder)
+
+
 @pytest.fixture
 def hospital(tmp_path: Path) -> Iterator[Hospital]:
-    listener, study = Listener(["AA"]), written(tmp_path, "study", instances=3)
-    with testing.EmbeddedArchive(tmp_path / "archive", free_port()) as archive, listening(listener) as port:
-        peer = Peer(name="archive", ae_title="ARCHIVE", host="127.0.0.1", port=archive.port)
-        with running(configured(tmp_path / "node", peers=[peer, his(port)], routes=SPINE)) as node:
-            yield Hospital(node, archive, listener, study, tmp_path)
+    with hospital_in(tmp_path) as hospital:
+        yield hospital
 
 
 def sop_instance_uids(paths: Sequence[Path]) -> set[str]:
@@ -162,8 +172,25 @@ def test_a_key_object_selection_that_rejects_nothing_changes_nothing(hospital: H
     assert hospital.node.catalog.problem(hospital.uid) == ""
 
 
+def test_images_that_are_rejected_on_postgresql_are_read_no_more(tmp_path: Path) -> None:
+    """What waits, what is read, and what was reported, one after the other."""
+    with postgresql_server() as server, hospital_in(tmp_path, server.create("rejections")) as hospital:
+        assert_rejected_while_waiting(hospital)
+        other = written(tmp_path, "reported", instances=2)
+        hospital.send(*other.paths)
+        job, _ = hospital.node.read(other.uid)
+        hospital.send(hospital.note("113037", *other.paths))
+        hospital.node.until(lambda: bool(hospital.node.ledger.job(job.id).withdrawn_at), within_s=120)
+        withdrawn = hospital.node.ledger.job(job.id)
+        assert (withdrawn.state, "113037 DCM" in withdrawn.reason) == (JobState.REPORTED, True)
+
+
 def test_images_that_are_rejected_while_they_wait_are_withdrawn_unread_and_no_failure(hospital: Hospital) -> None:
-    """A handler that another study holds for now has the job wait."""
+    assert_rejected_while_waiting(hospital)
+
+
+def assert_rejected_while_waiting(hospital: Hospital) -> None:
+    """See what becomes of a job that waits, as another study holds its handler for now."""
     node, slow = hospital.node, written(hospital.folder, "slow study", order="told")
     hospital.send(*slow.paths)
     node.until((node.folder / "begun").exists, within_s=120)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from support.databases import migrated
-from support.rows import put_delivery, read
+from support.rows import put_delivery, put_job, read
 
 from ainode.node.domain import UID, DeliveryState, DocumentKind, InstanceRef, JobState, Judgement, Opinion
 from ainode.node.keeping.job_events import Instruction
@@ -349,6 +349,17 @@ def test_a_job_is_marked_by_the_mode_that_its_route_had_and_by_where_its_documen
     ledger.open(a_job(mode=mode, destinations=destinations, withheld=withheld))
     job = ledger.job("a")
     assert (job.mode, job.mark) == (mode, mark)
+
+
+@pytest.mark.parametrize("state", JobState)
+def test_a_job_is_rejected_as_long_as_it_has_no_result(ledger: Ledger, state: JobState) -> None:
+    ledger.open(a_job())
+    put_job(ledger, "a", state=state)
+    has_result = state in {JobState.REPORTED, JobState.OUT_OF_SCOPE, JobState.SUPERSEDED}
+    assert ledger.reject("a", "withdrawn: rejected", NOW) is not has_result
+    job = ledger.job("a")
+    assert job.state is (state if has_result else JobState.CANCELLED)
+    assert (job.withdrawn_at, job.reason) == ((None, "") if has_result else (NOW, "withdrawn: rejected"))
 
 
 def test_a_job_that_is_addressed_anew_has_the_mode_of_the_route_of_then(ledger: Ledger) -> None:

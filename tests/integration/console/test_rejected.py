@@ -1,0 +1,67 @@
+"""A job whose images a rejection note named before it had a result, as the pages show it."""
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from html import unescape
+from pathlib import Path
+
+import pytest
+from integration.console.conftest import Browser, is_open, visit_of
+from support import a_file, instance_ref
+from support.web_bench import Bench
+
+from ainode.node.console.entry.access import Role
+from ainode.node.domain import UID
+from ainode.node.jobs.corrections import REJECTED
+from ainode.node.keeping.catalog import StoredInstance
+from ainode.node.keeping.records import Job
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+REASON = f"{REJECTED}113001 DCM Rejected for Quality Reasons, note 1.2.9"
+
+
+@pytest.fixture
+def rejected_bench(tmp_path: Path) -> Iterator[Bench]:
+    bench = Bench(tmp_path / "node")
+    bench.pages.state.visit_of, bench.pages.state.is_open = visit_of, is_open
+    ref = instance_ref(a_file())
+    image = StoredInstance(ref, UID("1.2.840.10008.1.2.1"), "ff", 1, Path("x"), "PACS", NOW)
+    bench.catalog.index([image])
+    content = {ref.sop_instance_uid: "ff"}
+    assert bench.ledger.open(
+        Job("a" * 32, ref.study_instance_uid, "chest", "spine_radiograph", content, NOW, NOW, ("pacs",))
+    )
+    assert bench.ledger.reject("a" * 32, f"withdrawn: {REASON}", NOW)
+    yield bench
+    bench.web.stop()
+    bench.parts.stop()
+    bench.engine.dispose()
+
+
+def test_a_job_that_is_rejected_unread_is_withdrawn_on_every_page_and_failed_on_none(rejected_bench: Bench) -> None:
+    operator = Browser(rejected_bench, Role.OPERATOR)
+    (row,) = re.findall(r'<tr role="row".*?</tr>', operator.get("/console/").text, re.DOTALL)[-1:]
+    study = unescape(operator.get("/console/studies/1.2.3").text)
+    unread = unescape(operator.get("/console/unread").text)
+    for page in (unescape(row), study, unread):
+        assert REASON in page
+    assert re.findall(r'<span class="badge \w+">(\w+)</span>', row) == ["withdrawn"]
+    assert "Read again" not in row
+    heading = re.findall(r'<h2 id="title-a+">.*?</h2>', study, re.DOTALL)
+    assert ['<span class="badge bad">withdrawn</span>' in words for words in heading] == [True]
+    timeline = study[study.index('id="timeline"') :]
+    assert "Withdrawn" in timeline
+    for words in ("Reading failed", "Cancelled"):
+        assert words not in study
+    assert "<s></s>" not in row + study
+
+
+def test_who_has_a_rejected_study_read_again_has_it_held_against_the_routes(rejected_bench: Bench) -> None:
+    operator = Browser(rejected_bench, Role.OPERATOR)
+    operator.post("/console/worklist/read-again", {"row": f"job:{'a' * 32}"})
+    job = rejected_bench.ledger.job("a" * 32)
+    assert (job.state.value, bool(job.withdrawn_at)) == ("cancelled", True)
+    announcement = rejected_bench.announcements.of(UID("1.2.3"))
+    assert announcement
+    assert announcement.read_now
