@@ -15,6 +15,7 @@ from ainode.models.nodule_reading.reading import NoduleReader
 from ainode.models.nodule_reading.search import MarkedNodule, SearchedChest, outlined
 from ainode.models.nodule_reading.weights import DETECTION
 from ainode.node.domain import OWN_SEARCH, SEARCH, Location, OutOfScope, Position, Selection, counted
+from ainode.node.imaging.aerated_lung import cut_lungs, lung_shares
 from ainode.node.imaging.ct_series import ct_stack
 from ainode.node.imaging.geometry import Stack, volume
 from ainode.node.reading.weights import WeightStore
@@ -32,6 +33,8 @@ class Search:
     further: int
     without_outline: tuple[Omission, ...]
     ct: Stack
+    cut: str = ""
+    """what the scan does not hold of the lungs, in words"""
 
     @property
     def text(self) -> str:
@@ -41,6 +44,7 @@ class Search:
             counts[reason.reason] += 1
         parts = [f"{len(self.marks)} marked above {self.threshold:.2f}", f"{self.further} more not reported"]
         parts += [f"{counted(count, 'mark')} left out: {reason}" for reason, count in counts.items()]
+        parts += [self.cut] if self.cut else []
         return "; ".join(parts) + f"; {NOT_RULED_OUT}"
 
     def locations(self, nodules: Sequence[TracedNodule | OutOfScope]) -> dict[Location, Candidate]:
@@ -72,12 +76,14 @@ def searched(selection: Selection, detector: NoduleDetector, reader: NoduleReade
     ct = ct_stack(current, WANTED)
     if isinstance(ct, OutOfScope):
         return ct
-    scan = following_grid(volume(ct))
+    scanned = volume(ct)
+    scan = following_grid(scanned)
     detection = detector.predict(scan)
     if isinstance(detection, Omission):
         return OutOfScope(f"not searched for nodules: {detection.reason}", detection.code)
     answer: SearchedChest = outlined(detection, reader, scan, selection.wanted_candidates)
-    return Search(answer.nodules, detection.threshold, answer.further, answer.without_outline, ct)
+    cut = cut_lungs(lung_shares(scanned.values), scanned.spacing_mm[0])
+    return Search(answer.nodules, detection.threshold, answer.further, answer.without_outline, ct, cut)
 
 
 def traced_search(search: Search, selection: Selection, carried: Tracing, outline: Outliner) -> Tracing:

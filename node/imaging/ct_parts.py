@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ainode.node.domain import OutOfScope, refs
-from ainode.node.imaging.aerated_lung import lung_shares, lung_slices, wide_lung_slices
+from ainode.node.imaging.aerated_lung import cut_lungs, lung_shares, lung_slices, wide_lung_slices
 from ainode.node.imaging.ct_look import NO_ABDOMEN, NO_LUNG
 from ainode.node.imaging.ct_series import CtRequirements, size_misfit
 from ainode.node.imaging.geometry import Stack, Volume
@@ -31,11 +31,14 @@ class CtPart:
     """slices of the whole stack"""
     begins_at_end: bool
     """whether a person counts the whole stack from its last slice"""
+    cut: str = ""
+    """what the scan does not hold of the part, in words"""
 
     def __str__(self) -> str:
         """Return the slices that are read, as a person counts the whole stack, for a report."""
         first, last = sorted((self.number(0), self.number(len(self.slices.instances) - 1)))
-        return f"slices {first} to {last} of {self.whole_count}: {self.name}"
+        text = f"slices {first} to {last} of {self.whole_count}: {self.name}"
+        return f"{text}; {self.cut}" if self.cut else text
 
     def number(self, index: int) -> int:
         """Return the number, from 1, by which a person knows a slice of the part in the whole stack."""
@@ -44,11 +47,13 @@ class CtPart:
 
 def lungs(slices: Stack, scan: Volume, requirements: CtRequirements) -> CtPart | OutOfScope:
     """Return the lungs, from their lowest to their highest slice, or why they cannot be read."""
-    numbers = lung_slices(lung_shares(scan.values), scan.spacing_mm[0])
+    shares = lung_shares(scan.values)
+    numbers = lung_slices(shares, scan.spacing_mm[0])
     if not numbers:
         reason = f"no aerated lung on any of {len(slices.instances)} slices; a chest is read"
         return _refusal(slices, reason, NO_LUNG)
-    return _fitting(_part("the lungs", slices, scan, numbers), slices, requirements)
+    part = _fitting(_part("the lungs", slices, scan, numbers), slices, requirements)
+    return replace(part, cut=cut_lungs(shares, scan.spacing_mm[0])) if isinstance(part, CtPart) else part
 
 
 def below_lungs(slices: Stack, scan: Volume, requirements: CtRequirements) -> CtPart | OutOfScope:

@@ -316,12 +316,18 @@ def test_a_volume_without_lung_is_declined(drawn: CtPneumonia, slices: list[Synt
     assert declined.code == "no-lung"
 
 
-@pytest.mark.parametrize(("folder", "count"), [("ct_chest_thin_R01-001", 84), ("ct_chest_5mm_Lung_Dx-A0001", 49)])
-def test_the_real_chests_are_read(drawn: CtPneumonia, folder: str, count: int) -> None:
+@pytest.mark.parametrize(
+    ("folder", "count", "is_cut"), [("ct_chest_thin_R01-001", 84, True), ("ct_chest_5mm_Lung_Dx-A0001", 49, False)]
+)
+def test_the_real_chests_are_read_and_the_answer_says_which_is_no_whole_one(
+    drawn: CtPneumonia, folder: str, count: int, *, is_cut: bool
+) -> None:
     files = sorted(path for path in shared(f"data/dicom/{folder}").rglob("*.dcm"))
     result = read(drawn, headers.study(headers.instance(path, sha256="") for path in files))
     assert len(result.evidence) == count
-    assert dict(result.algorithm.parameters)["read"].endswith(f" of {len(files)}: the lungs")
+    statement = dict(result.algorithm.parameters)["read"]
+    assert f" of {len(files)}: the lungs" in statement
+    assert ("reach the lowest slice of the scan, which does not hold the whole lungs" in statement) == is_cut
     assert 0 < result.scores["probability"] < 1
 
 

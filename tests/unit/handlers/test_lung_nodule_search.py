@@ -97,6 +97,8 @@ def test_no_candidate_is_no_negative_answer(handler: LungNodule, tmp_path: Path)
         "no candidate marked: 0 marked above 0.70; 0 more not reported; 2 marks left out: no nodule at this point; "
         "what is not marked was not ruled out; this is no negative answer"
     )
+    half = no_candidate(Search((), 0.7, 0, (), ct, cut="the lungs reach the lowest slice of the scan"), {})
+    assert "0 more not reported; the lungs reach the lowest slice of the scan; what is not" in half.reason
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from support import shared
 from support.bodies import SPACING_MM, Values, abdomen, chest, head, with_gas
 
-from ainode.node.imaging.aerated_lung import LEAST_SHARE, lung_shares, lung_slices
+from ainode.node.imaging.aerated_lung import LEAST_SHARE, cut_lungs, lung_shares, lung_slices
 
 
 def lungs(values: Values) -> range:
@@ -72,3 +72,21 @@ def test_lungs_of_real_chests_reach_from_base_to_apex() -> None:
             values = stored["hu"].astype(np.float32)
             spacing = float(stored["spacing_orig"][0] * stored["shape_orig"][0] / len(values))
         assert 45 < len(lung_slices(lung_shares(values), spacing)) < 64, path.name
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("consolidations", [0, 4])
+def test_a_whole_chest_is_not_cut_whatever_lies_below(seed: int, consolidations: int) -> None:
+    whole = chest(seed, consolidations)
+    for values in (whole, np.concatenate([abdomen(seed), whole]), with_gas(whole, 0, 1), abdomen(seed)):
+        assert not cut_lungs(lung_shares(values), SPACING_MM[0])
+
+
+@pytest.mark.parametrize(
+    ("kept", "ends"),
+    [(slice(20, None), "lowest slice"), (slice(20), "highest slice"), (slice(15, 25), "lowest and the highest slices")],
+    ids=["bases are missing", "apices are missing", "both are missing"],
+)
+def test_lungs_that_reach_an_end_of_the_scan_are_cut_there(kept: slice, ends: str) -> None:
+    text = cut_lungs(lung_shares(chest(0)[kept]), SPACING_MM[0])
+    assert text == f"the lungs reach the {ends} of the scan, which does not hold the whole lungs"

@@ -93,3 +93,8 @@ def test_a_chest_down_to_its_last_slice_has_no_abdomen(tmp_path: Path) -> None:
     refusal = answer(chest(0)[15:], tmp_path, find=below_lungs)
     assert isinstance(refusal, OutOfScope)
     assert refusal.code == "no-abdomen"
+
+
+def test_a_part_of_lungs_that_the_scan_cuts_says_so(tmp_path: Path) -> None:
+    assert "does not hold the whole lungs" in str(cut(chest(0)[:25], tmp_path / "half"))
+    assert "whole lungs" not in str(cut(chest(0), tmp_path / "whole"))
