@@ -46,10 +46,11 @@ def retry(settings: Settings, ledger: Ledger, job: str, instruction: Instruction
 
 def _refuse_withdrawn(job: Job) -> None:
     if job.withdrawn_at:
-        fate = "its result does not hold any more and is sent nowhere" if job.result else "it is not read"
+        is_told = job.state in _DELIVERABLE
+        fate = f"its result does not hold any more ({job.reason}) and is sent nowhere"
         raise LookupError(
-            f"job {job.id}: {fate} ({job.reason}); `ainode read-again {job.study_instance_uid}` has the study held "
-            "against the routes of now"
+            f"job {job.id}: {fate if is_told else f'it is not read ({job.reason})'}; `ainode read-again "
+            f"{job.study_instance_uid}` has the study held against the routes of now"
         )
 
 
