@@ -18,6 +18,7 @@ from pydicom.pixels.processing import apply_color_lut, convert_color_space
 
 from ainode.node.domain import Window
 from ainode.node.errors import BrokenSeries
+from ainode.node.imaging.color_spaces import color_fault
 from ainode.node.imaging.decoding import BROKEN_FILE, decoded_frame
 from ainode.node.imaging.free_text import as_code
 from ainode.node.imaging.functional_groups import frame_header
@@ -168,7 +169,7 @@ def _is_gray(header: Dataset) -> bool:
 def _rgb_values(header: Dataset, stored: NDArray[Any]) -> NDArray[np.uint8]:
     """Return the colors of a color image in 8 bits, scaled by the bits in which the image stores them.
 
-    Raises: BrokenSeries if the colors are in a color space that is not read.
+    Raises: BrokenSeries if the colors are in a color space that is not read, or cannot be of the one that is named.
     """
     photometric = str(header.get("PhotometricInterpretation", ""))
     if photometric == "PALETTE COLOR":
@@ -189,6 +190,8 @@ def _rgb_values(header: Dataset, stored: NDArray[Any]) -> NDArray[np.uint8]:
             "unknown; correct Bits Stored, or scale the colors",
         )
     colors: NDArray[Any] = _in_8_bits(stored, bits)
+    if fault := color_fault(colors, photometric):
+        raise BrokenSeries(f"instance {header.get('SOPInstanceUID')}: {fault}; correct the header at its source")
     if photometric.startswith("YBR_FULL"):
         colors = convert_color_space(colors, photometric, "RGB")
     return np.asarray(colors, np.uint8)

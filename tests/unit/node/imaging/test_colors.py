@@ -9,12 +9,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydicom import Dataset
 from pydicom.encaps import encapsulate
+from pydicom.pixels.processing import convert_color_space
 from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit
+from support import shared
 
 from ainode.node import testing
 from ainode.node.domain import SyntheticImage
 from ainode.node.errors import BrokenSeries
 from ainode.node.imaging import pixels
+from ainode.node.imaging.color_spaces import color_fault
 
 SIDE = 64
 RAMP = np.arange(SIDE * SIDE).reshape(SIDE, SIDE)
@@ -135,3 +138,50 @@ def test_a_header_that_does_not_say_what_the_bytes_are_is_refused_by_what_it_lac
     delattr(photograph, keyword)
     with pytest.raises(BrokenSeries, match=f"its header has no {keyword}"):
         picture(photograph, tmp_path)
+
+
+def skin() -> NDArray[np.uint8]:
+    """A photograph of a dark lesion on skin, darker to the edges."""
+    rows, columns = np.mgrid[:SIDE, :SIDE] - SIDE / 2
+    light = np.clip(1.2 - np.hypot(rows, columns) / SIDE * 1.4, 0, 1)[:, :, np.newaxis]
+    lesion = (np.hypot(rows, columns) < 12)[:, :, np.newaxis]
+    color = np.where(lesion, (110, 70, 60), (225, 175, 160))
+    noise = np.random.default_rng(0).normal(0, 3, (SIDE, SIDE, 1))
+    return np.asarray(np.clip(color * light + noise, 0, 255), np.uint8)
+
+
+def test_ybr_that_its_header_calls_rgb_is_refused(tmp_path: Path) -> None:
+    ybr = convert_color_space(skin(), "RGB", "YBR_FULL")
+    with pytest.raises(BrokenSeries, match="Photometric Interpretation is RGB, but its samples are brightness"):
+        picture(data_set(ybr), tmp_path)
+    assert np.abs(picture(data_set(ybr, "YBR_FULL"), tmp_path) - skin()).max() < 4
+
+
+def test_rgb_that_its_header_calls_ybr_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BrokenSeries, match="Photometric Interpretation is YBR_FULL, but its samples are no YBR"):
+        picture(data_set(skin(), "YBR_FULL"), tmp_path)
+    assert np.array_equal(picture(data_set(skin()), tmp_path), skin())
+
+
+def test_a_part_that_somebody_blanked_tells_no_color_space(tmp_path: Path) -> None:
+    ybr = convert_color_space(skin(), "RGB", "YBR_FULL")
+    ybr[:16] = 0
+    assert picture(data_set(ybr, "YBR_FULL"), tmp_path).shape == (SIDE, SIDE, 3)
+    rgb = skin()
+    rgb[:16] = 0
+    assert np.array_equal(picture(data_set(rgb), tmp_path), rgb)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_no_real_photograph_is_taken_for_one_of_the_other_color_space() -> None:
+    found = {"RGB": 0, "YBR_FULL": 0}
+    photographs = sorted(shared("data/labelled/skin_ham10000/test").rglob("*.jpg"))[::10]
+    for path in photographs:
+        rgb = np.asarray(Image.open(path).convert("RGB"))
+        ybr = convert_color_space(rgb, "RGB", "YBR_FULL")
+        assert not color_fault(rgb, "RGB"), path.name
+        assert not color_fault(ybr, "YBR_FULL"), path.name
+        found["RGB"] += bool(color_fault(ybr, "RGB"))
+        found["YBR_FULL"] += bool(color_fault(rgb, "YBR_FULL"))
+    assert found["RGB"] > 0.9 * len(photographs)
+    assert found["YBR_FULL"] > 0.7 * len(photographs)

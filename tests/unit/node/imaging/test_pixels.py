@@ -398,8 +398,9 @@ def test_a_voi_lut_begins_below_zero_where_its_values_do(tmp_path: Path) -> None
 
 
 def _color(bits: int, photometric: str, allocated: int = 16) -> Dataset:
-    """The same colors in any number of bits."""
-    colors = np.stack([np.arange(4096).reshape(64, 64) >> 4, np.full((64, 64), 90), np.full((64, 64), 200)], axis=-1)
+    """The same colors in any number of bits: samples that are colors in RGB, and others in YBR."""
+    ramp = np.arange(4096).reshape(64, 64)
+    colors = np.stack([64 + (ramp >> 5), 96 + (ramp >> 6), 190 - (ramp >> 5)], axis=-1)
     scaled = np.rint(colors * ((2**bits - 1) / 255)).astype(f"<u{allocated // 8}")
     data_set = _data_set()
     data_set.SamplesPerPixel, data_set.PhotometricInterpretation, data_set.PlanarConfiguration = 3, photometric, 0
