@@ -5,11 +5,16 @@ values end before or behind the coded data. A damage that changes a value and no
 """
 
 import struct
-from typing import Final
+from typing import Any, Final
 
+import numpy as np
+from numpy.typing import NDArray
+
+from ainode.node.imaging import lossless_scans
 from ainode.node.imaging.huffman_scans import scans
 
 ENDS_ELSEWHERE: Final = "its compressed values end elsewhere than its pixels, so it is damaged"
+HAS_POINT_TRANSFORM: Final = "its lossless JPEG has a point transform, which the decoder gets wrong"
 HAS_HOLE: Final = "a part of its compressed values is all zeros, so it is damaged"
 
 _SIZ, _COD = b"\xff\x4f\xff\x51", b"\xff\x52"
@@ -24,10 +29,23 @@ _RLE_NOTHING: Final = 128
 def jpeg_damage(frame: bytes) -> str:
     """Return what is damaged in a JPEG frame, in words; '' if nothing is seen.
 
-    Judged are Huffman codes of the baseline, the extended sequential and the lossless processes.
+    Judged are Huffman codes of the baseline and the extended sequential processes.
     Raises: struct.error, LookupError or ValueError if a segment is damaged.
     """
-    return "" if all(scan.ends_with_its_pixels() for scan in scans(frame)) else ENDS_ELSEWHERE
+    return "" if all(scan.is_lossless or scan.ends_with_its_units() for scan in scans(frame)) else ENDS_ELSEWHERE
+
+
+def lossless_jpeg_damage(frame: bytes, pixels: NDArray[Any]) -> str:
+    """Return what is wrong in the decoded pixels of a lossless JPEG frame, in words; '' if nothing is seen.
+
+    Shapes: pixels (rows, columns), or (rows, columns, components).
+    Raises: as `jpeg_damage`.
+    """
+    samples = pixels[:, :, np.newaxis] if pixels.ndim == 2 else pixels  # noqa: PLR2004 - rows and columns alone
+    lossless = [scan for scan in scans(frame) if scan.is_lossless]
+    if any(scan.point_transform for scan in lossless):
+        return HAS_POINT_TRANSFORM
+    return "" if all(lossless_scans.ends_with_its_pixels(scan, samples) for scan in lossless) else ENDS_ELSEWHERE
 
 
 def jpeg_2000_damage(frame: bytes) -> str:

@@ -21,6 +21,8 @@ from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
     JPEGLSLossless,
     JPEGLSNearLossless,
     RLELossless,
@@ -28,7 +30,7 @@ from pydicom.uid import (
 
 from ainode.node.errors import BrokenSeries
 from ainode.node.imaging.codestreams import Codestream, codestream
-from ainode.node.imaging.damaged_frames import jpeg_2000_damage, jpeg_damage, rle_damage
+from ainode.node.imaging.damaged_frames import jpeg_2000_damage, jpeg_damage, lossless_jpeg_damage, rle_damage
 
 # A stitched whole-spine radiograph has some 30 million pixels; a header with far more pixels is an attack.
 MAX_PIXELS = 2**26
@@ -66,6 +68,7 @@ _NEEDED = (
 # On a damaged file the faster RLE decoder panics in Rust, and no `except Exception` stops the panic. Of two decoders of
 # JPEG-LS only CharLS refuses a frame whose values end elsewhere than its pixels.
 _DECODERS = {RLELossless: "pydicom", JPEGLSLossless: "pyjpegls", JPEGLSNearLossless: "pyjpegls"}
+_LOSSLESS_JPEG = frozenset({JPEGLossless, JPEGLosslessSV1})
 _PIXEL_GROUP = 0x7FE0
 _FLOATING = "f"
 # Colors and their opacity; a decoder makes room for each component that a codestream claims.
@@ -102,6 +105,8 @@ def decoded_frame(path: Path, index: int = 0) -> tuple[Dataset, NDArray[Any]]:
         decoding_plugin=_DECODERS.get(syntax, ""),
         correct_unused_bits=False,
     )
+    if stream and syntax in _LOSSLESS_JPEG:
+        _refuse_damage(lossless_jpeg_damage(compressed, frame), header)
     header.PhotometricInterpretation = decoded.get("PhotometricInterpretation", header.PhotometricInterpretation)
     if stream and stream.photometric_interpretation and header.SamplesPerPixel > 1:
         header.PhotometricInterpretation = stream.photometric_interpretation
@@ -221,6 +226,10 @@ def _check_values(compressed: bytes, stream: Codestream | None, header: Dataset)
         damage = rle_damage(compressed, header.Rows * header.Columns)
     elif stream:
         damage = jpeg_2000_damage(compressed) if stream.is_jpeg_2000 else jpeg_damage(compressed)
+    _refuse_damage(damage, header)
+
+
+def _refuse_damage(damage: str, header: Dataset) -> None:
     if damage:
         uid = header.get("SOPInstanceUID", "without SOP Instance UID")
         raise BrokenSeries(f"instance {uid}: {damage}; resend it, best uncompressed")

@@ -1,6 +1,6 @@
-"""Where the Huffman codes of a JPEG frame end: they are counted, and not decoded.
+"""Where the Huffman codes of a JPEG frame end: those of a sequential process are counted, and not decoded.
 
-Source: ITU-T T.81, annexes B (segments), C (tables), F (sequential processes) and H (lossless processes).
+Source: ITU-T T.81, annexes B (segments), C (tables) and F (sequential processes).
 """
 
 import re
@@ -45,7 +45,7 @@ class Table:
     """of the codes, in bits; 0 where the bits are no code"""
 
     def differences(self) -> Counts:
-        """Return the bits of a code and its difference; a difference of 32,768 is the code alone (H.1.2.2).
+        """Return the bits of a code and its difference.
 
         Bits that are no code lead far away, so that the count ends elsewhere.
         """
@@ -69,6 +69,13 @@ class Table:
 class Scan:
     """The coded values of a scan, and what they are to hold."""
 
+    components: tuple[int, ...]
+    """the index of each in the frame"""
+    is_lossless: bool
+    precision: int
+    predictor: int
+    point_transform: int
+    """both of the lossless process"""
     tables: tuple[tuple[Table, Table | None], ...]
     """for the difference and the coefficients of each block of a unit (MCU); a lossless image has differences alone"""
     units: int
@@ -76,11 +83,16 @@ class Scan:
     """in units; 0 without restarts"""
     values: bytes
 
-    def ends_with_its_pixels(self) -> bool:
-        """Return whether each part of the scan, between two restarts, ends where its last unit ends."""
+    def parts(self) -> tuple[bytes, ...]:
+        """Return the coded values between two restarts, without stuffed bytes; none where a restart is missing."""
         parts = [part.rstrip(b"\xff").replace(b"\xff\0", b"\xff") for part in _RESTART.split(self.values)]
         interval = self.restart_interval or self.units
-        if not interval or len(parts) != ceil(self.units / interval):
+        return tuple(parts) if interval and len(parts) == ceil(self.units / interval) else ()
+
+    def ends_with_its_units(self) -> bool:
+        """Return whether each part of the scan, between two restarts, ends where its last unit ends."""
+        parts, interval = self.parts(), self.restart_interval or self.units
+        if not parts:
             return False
         steps, start = self._steps(b"".join(part + _OVERRUN for part in parts)), 0
         for number, part in enumerate(parts):
@@ -100,7 +112,7 @@ class Scan:
         read = np.frombuffer(values + _OVERRUN, np.uint8).astype(np.uint32)
         words: Words = np.asarray(read[:-2] << 16 | read[1:-1] << 8 | read[2:], np.uint32)
         differences = {table: _at_each_bit(table.differences(), words) for table in {first for first, _ in self.tables}}
-        coefficients: dict[Table | None, tuple[bytes, bytes]] = {None: (b"", b"")}
+        coefficients: dict[Table | None, tuple[bytes, bytes]] = {}
         for table in {second for _, second in self.tables if second}:
             coefficients[table] = _at_each_bit(table.coefficients(), words), _at_each_bit(table.runs(), words)
         return tuple((differences[first], *coefficients[second]) for first, second in self.tables)
@@ -115,24 +127,15 @@ def _at_each_bit(table: Counts, words: Words) -> bytes:
 def _end_of_units(steps: tuple[tuple[bytes, bytes, bytes], ...], units: int, start: int) -> int:
     """Return the bit behind so many units that begin at a bit; behind all values if bits are no code."""
     beyond, at = len(steps[0][0]), start
-    if len(steps) == 1 and not steps[0][1]:
-        return _end_of_differences(steps[0][0], units, start)
     for _ in range(units):
         for differences, coefficients, runs in steps:
             at += differences[at]
-            count = 1 if runs else _BLOCK
+            count = 1
             while count < _BLOCK:
                 count += runs[at]
                 at += coefficients[at]
             if _BLOCK < count < _END_OF_BLOCK:
                 return beyond
-    return at
-
-
-def _end_of_differences(steps: bytes, count: int, start: int) -> int:
-    at = start
-    for _ in range(count):
-        at += steps[at]
     return at
 
 
@@ -173,6 +176,7 @@ def _next_marker(frame: bytes, offset: int) -> int:
 class _Components:
     """The components of a frame."""
 
+    precision: int
     block_side: int
     """in pixels; 1 of a lossless image"""
     rows: int
@@ -192,9 +196,9 @@ class _Components:
 
 
 def _components(segment: bytes, block_side: int) -> _Components:
-    rows, columns = struct.unpack_from(">HH", segment, 1)
+    precision, rows, columns = struct.unpack_from(">BHH", segment)
     blocks = {name: (size >> 4, size & 15) for name, size in zip(segment[6::3], segment[7::3], strict=True)}
-    return _Components(block_side, rows, columns, blocks)
+    return _Components(precision, block_side, rows, columns, blocks)
 
 
 def _tables(segment: bytes) -> Iterator[tuple[int, Table]]:
@@ -211,10 +215,22 @@ def _tables(segment: bytes) -> Iterator[tuple[int, Table]]:
 
 
 def _scan(segment: bytes, components: _Components, tables: Mapping[int, Table], interval: int, values: bytes) -> Scan:
-    identifiers, selectors = segment[1 : 1 + 2 * segment[0] : 2], segment[2 : 2 + 2 * segment[0] : 2]
+    end = 1 + 2 * segment[0]
+    identifiers, selectors = segment[1:end:2], segment[2:end:2]
+    is_lossless, names = components.block_side == 1, [*components.blocks]
     blocks: list[tuple[Table, Table | None]] = []
     for name, selector in zip(identifiers, selectors, strict=True):
         across, down = components.blocks[name] if len(identifiers) > 1 else (1, 1)
-        coefficients = tables[0x10 | selector & 15] if components.block_side > 1 else None
+        coefficients = None if is_lossless else tables[0x10 | selector & 15]
         blocks += [(tables[selector >> 4], coefficients)] * (across * down)
-    return Scan(tuple(blocks), components.units(identifiers), interval, values)
+    return Scan(
+        components=tuple(names.index(name) for name in identifiers),
+        is_lossless=is_lossless,
+        precision=components.precision,
+        predictor=segment[end],
+        point_transform=segment[end + 2] & 15,
+        tables=tuple(blocks),
+        units=components.units(identifiers),
+        restart_interval=interval,
+        values=values,
+    )

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from pydicom import Dataset, dcmread
 from pydicom.encaps import encapsulate, generate_frames
+from pydicom.pixels.utils import pixel_array
 from pydicom.uid import UID, JPEG2000Lossless, JPEGBaseline8Bit, JPEGLSLossless, RLELossless
 from support import program
 
@@ -16,7 +17,13 @@ from ainode.node import testing
 from ainode.node.domain import SyntheticImage
 from ainode.node.errors import BrokenSeries
 from ainode.node.imaging import pixels
-from ainode.node.imaging.damaged_frames import ENDS_ELSEWHERE, HAS_HOLE, jpeg_damage
+from ainode.node.imaging.damaged_frames import (
+    ENDS_ELSEWHERE,
+    HAS_HOLE,
+    HAS_POINT_TRANSFORM,
+    jpeg_damage,
+    lossless_jpeg_damage,
+)
 
 ROWS, COLUMNS = np.mgrid[:120, :136]
 STORED = np.asarray(
@@ -57,10 +64,10 @@ def _baseline() -> Dataset:
     return data_set
 
 
-def _lossless() -> Dataset:
+def _lossless(*options: str, data_set: Dataset | None = None) -> Dataset:
     plain = BytesIO()
-    _data_set().save_as(plain, enforce_file_format=True)
-    command = [program("dcmcjpeg"), "+e1", "-", "-"]
+    (data_set or _data_set()).save_as(plain, enforce_file_format=True)
+    command = [program("dcmcjpeg"), *(options or ("+e1",)), "-", "-"]
     run = subprocess.run(command, input=plain.getvalue(), capture_output=True, check=True, timeout=60)
     return dcmread(BytesIO(run.stdout))
 
@@ -92,8 +99,65 @@ def test_a_frame_with_a_damaged_part_is_refused_though_it_has_its_end(
     data_set = compressed()
     frame = _frame(data_set)
     path = _written(data_set, _overwritten(frame, len(frame) // 2, content), tmp_path)
-    with pytest.raises(BrokenSeries, match=f"instance {data_set.SOPInstanceUID}: {ENDS_ELSEWHERE}; resend it"):
+    reason = f"({ENDS_ELSEWHERE}|its image cannot be decoded .*); resend it"
+    with pytest.raises(BrokenSeries, match=f"instance {data_set.SOPInstanceUID}: {reason}"):
         pixels.modality_values(path)
+
+
+def _signed() -> Dataset:
+    data_set = _data_set()
+    data_set.PixelRepresentation = 1
+    data_set.BitsStored, data_set.HighBit = 16, 15
+    data_set.PixelData = (STORED.astype(np.int16) - 2000).tobytes()
+    return data_set
+
+
+def _sixteen_bits() -> Dataset:
+    """Return an image of noise in all 16 bits, in which every prediction is beyond what 16 bits hold somewhere."""
+    data_set = _data_set()
+    data_set.BitsStored, data_set.HighBit = 16, 15
+    data_set.PixelData = np.random.default_rng(2).integers(0, 1 << 16, STORED.shape, np.uint16).tobytes()
+    return data_set
+
+
+def _eight_bits() -> Dataset:
+    data_set = _data_set()
+    data_set.BitsAllocated, data_set.BitsStored, data_set.HighBit = 8, 8, 7
+    data_set.PixelData = RECEIVED.tobytes()
+    return data_set
+
+
+def _colored() -> Dataset:
+    data_set = _eight_bits()
+    data_set.SamplesPerPixel, data_set.PhotometricInterpretation, data_set.PlanarConfiguration = 3, "RGB", 0
+    del data_set.RescaleIntercept, data_set.RescaleSlope, data_set.RescaleType
+    data_set.PixelData = COLORS.tobytes()
+    return data_set
+
+
+@pytest.mark.parametrize("predictor", range(1, 8))
+@pytest.mark.parametrize("data_set", [_data_set, _signed, _eight_bits, _colored])
+def test_the_bits_of_lossless_pixels_tell_a_whole_frame_from_a_damaged_one(
+    data_set: Callable[[], Dataset], predictor: int
+) -> None:
+    compressed = _lossless("+el", "+sv", str(predictor), data_set=data_set())
+    frame = _frame(compressed)
+    assert not lossless_jpeg_damage(frame, pixel_array(compressed, raw=True))
+    compressed.PixelData = encapsulate([_overwritten(frame, len(frame) // 2, bytes(64))])
+    damaged = pixel_array(compressed, raw=True)
+    assert lossless_jpeg_damage(_frame(compressed), damaged) == ENDS_ELSEWHERE
+
+
+@pytest.mark.parametrize("predictor", range(1, 8))
+def test_lossless_pixels_that_fill_their_bits_are_no_damaged_ones(predictor: int) -> None:
+    compressed = _lossless("+el", "+sv", str(predictor), data_set=_sixteen_bits())
+    assert not lossless_jpeg_damage(_frame(compressed), pixel_array(compressed, raw=True))
+
+
+def test_a_point_transform_which_the_decoder_gets_wrong_is_refused(tmp_path: Path) -> None:
+    compressed = _lossless("+el", "+sv", "1", "+pt", "2")
+    with pytest.raises(BrokenSeries, match=f"{HAS_POINT_TRANSFORM}; resend it"):
+        pixels.modality_values(_written(compressed, _frame(compressed), tmp_path))
 
 
 def test_any_damaged_byte_of_a_jpeg_ls_frame_is_refused(tmp_path: Path) -> None:
