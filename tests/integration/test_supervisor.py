@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 from support import free_port, installed, program
-from support.node import ROOT, RunningNode, configured
+from support.node import ROOT, RunningNode, configured, running
 
 UNIT = ROOT / "config" / "ainode.service"
 
@@ -32,12 +32,20 @@ def test_a_node_that_is_asked_to_stop_ends_with_0_and_says_so(tmp_path: Path) ->
     assert re.findall(r"action=(stopp\w+)", node.log.read_text()) == ["stopping", "stopped"]
 
 
-def test_a_node_whose_receiver_was_killed_ends_with_1(tmp_path: Path) -> None:
+def test_a_node_whose_receiver_was_killed_goes_on_and_its_supervisor_sees_no_end(tmp_path: Path) -> None:
+    with running(configured(tmp_path)) as node:
+        assert node.process
+        (killed,) = node.receivers
+        for child in psutil.Process(node.process.pid).children(recursive=True):
+            child.send_signal(signal.SIGKILL)
+        node.until(lambda: len(node.receivers) == 1 and killed not in node.receivers, within_s=120)
+
+
+def test_a_node_whose_database_was_removed_ends_with_1(tmp_path: Path) -> None:
     node = configured(tmp_path)
     node.start()
     assert node.process
-    for child in psutil.Process(node.process.pid).children(recursive=True):
-        child.send_signal(signal.SIGKILL)
+    (tmp_path / "data" / "catalog.sqlite").unlink()
     assert node.process.wait(120) == 1
 
 
