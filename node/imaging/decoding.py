@@ -31,6 +31,7 @@ from pydicom.uid import (
 from ainode.node.errors import BrokenSeries
 from ainode.node.imaging.codestreams import Codestream, codestream
 from ainode.node.imaging.damaged_frames import jpeg_2000_damage, jpeg_damage, lossless_jpeg_damage, rle_damage
+from ainode.node.imaging.stored_order import order_fault, sign_fault
 
 # A stitched whole-spine radiograph has some 30 million pixels; a header with far more pixels is an attack.
 MAX_PIXELS = 2**26
@@ -79,7 +80,7 @@ def decoded_frame(path: Path, index: int = 0) -> tuple[Dataset, NDArray[Any]]:
     """Return the header and the stored values of a frame, colors still in their photometric interpretation.
 
     Raises: BrokenSeries if the object has no pixel data, no decoder knows its transfer syntax, its frame is cut short
-    or damaged, or its header says another size or other bits than the frame has; one of BROKEN_FILE.
+    or damaged, or its header says another size, other bits or another order than the frame has; one of BROKEN_FILE.
     """
     header = _header(path)
     compressed, syntax = _compressed_frame(path, header, index), header.file_meta.TransferSyntaxUID
@@ -110,7 +111,11 @@ def decoded_frame(path: Path, index: int = 0) -> tuple[Dataset, NDArray[Any]]:
     header.PhotometricInterpretation = decoded.get("PhotometricInterpretation", header.PhotometricInterpretation)
     if stream and stream.photometric_interpretation and header.SamplesPerPixel > 1:
         header.PhotometricInterpretation = stream.photometric_interpretation
-    return header, _stored_values(frame, header, precision=stream.bits if stream else frame.dtype.itemsize * 8)
+    if not compressed:
+        _refuse_contradiction(order_fault(frame, header), header)
+    values = _stored_values(frame, header, precision=stream.bits if stream else frame.dtype.itemsize * 8)
+    _refuse_contradiction(sign_fault(values, header), header)
+    return header, values
 
 
 def _stored_values(frame: NDArray[Any], header: Dataset, *, precision: int) -> NDArray[Any]:
@@ -152,6 +157,12 @@ def _are_cut(frame: NDArray[Any], values: NDArray[Any]) -> bool:
 def _roughness(values: NDArray[Any]) -> float:
     """Return the mean difference between neighbors in the rows of an image of one sample or several."""
     return float(np.abs(np.diff(values.astype(np.float32), axis=1)).mean()) if values.shape[1] > 1 else 0.0
+
+
+def _refuse_contradiction(fault: str, header: Dataset) -> None:
+    """Refuse an image whose header says other than its pixels show; '' for no fault."""
+    if fault:
+        raise _contradiction(header, fault)
 
 
 def _contradiction(header: Dataset, reason: str) -> BrokenSeries:

@@ -1,0 +1,100 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from pydicom import Dataset
+
+from ainode.node import testing
+from ainode.node.domain import SyntheticImage
+from ainode.node.errors import BrokenSeries
+from ainode.node.imaging import pixels
+
+ROWS, COLUMNS = np.mgrid[:96, :120]
+NOISE = np.random.default_rng(0).normal(0, 150, ROWS.shape)
+RADIOGRAPH = np.asarray(36000 + 22000 * np.sin(ROWS / 14) * np.cos(COLUMNS / 17) + NOISE, np.uint16)
+SKIN = np.stack([RADIOGRAPH >> 8, RADIOGRAPH.T.repeat(2, axis=1)[:96, :120] >> 9, 60 + (RADIOGRAPH >> 10)], axis=2)
+PHOTOGRAPH = np.asarray(SKIN, np.uint8)
+
+
+def _data_set(stored: NDArray[np.uint16] = RADIOGRAPH, **header: Any) -> Dataset:  # noqa: ANN401 - any element
+    image = SyntheticImage(*stored.shape, stored.astype("<u2").tobytes(), {})
+    data_set = testing.dataset(image, study="order")
+    data_set.BitsStored, data_set.HighBit = 16, 15
+    return _with(data_set, **header)
+
+
+def _with(data_set: Dataset, **header: Any) -> Dataset:  # noqa: ANN401 - any element
+    for keyword, value in header.items():
+        setattr(data_set, keyword, value)
+    return data_set
+
+
+def _photograph(samples: NDArray[np.uint8], planar_configuration: int) -> Dataset:
+    data_set = _data_set(
+        SamplesPerPixel=3,
+        PhotometricInterpretation="RGB",
+        PlanarConfiguration=planar_configuration,
+        BitsAllocated=8,
+        BitsStored=8,
+        HighBit=7,
+    )
+    data_set.PixelData = samples.tobytes()
+    data_set["PixelData"].VR = "OB"
+    return data_set
+
+
+def _by_plane() -> NDArray[np.uint8]:
+    return np.ascontiguousarray(PHOTOGRAPH.transpose(2, 0, 1))
+
+
+def _picture(data_set: Dataset, folder: Path) -> NDArray[np.uint8]:
+    data_set.save_as(folder / "image.dcm", enforce_file_format=True)
+    return pixels.picture(folder / "image.dcm")
+
+
+@pytest.mark.parametrize(
+    ("contradictory", "reason"),
+    [
+        (
+            lambda: _data_set(Rows=120, Columns=96),
+            "Rows is 120 and Columns 96, but its pixels are those of .* 96 x 120",
+        ),
+        (lambda: _data_set(RADIOGRAPH.byteswap()), "the two bytes of each of its values are swapped"),
+        (lambda: _data_set(PixelRepresentation=1), "Pixel Representation is 1, but neighbors lie at the two ends"),
+        (
+            lambda: _data_set(RADIOGRAPH - np.uint16(32768), PixelRepresentation=0),
+            "Pixel Representation is 0, but neighbors lie at the two ends",
+        ),
+        (lambda: _photograph(_by_plane(), 0), "Planar Configuration is 0, but its colors lie in the other order"),
+        (lambda: _photograph(PHOTOGRAPH, 1), "Planar Configuration is 1, but its colors lie in the other order"),
+    ],
+    ids=["shape", "bytes", "signed", "unsigned", "planes", "pixels"],
+)
+def test_values_that_lie_otherwise_than_the_header_says_are_refused(
+    contradictory: Callable[[], Dataset], reason: str, tmp_path: Path
+) -> None:
+    with pytest.raises(BrokenSeries, match=f"{reason}.*; correct the image at its source"):
+        _picture(contradictory(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "true",
+    [
+        _data_set,
+        lambda: _data_set(RADIOGRAPH - np.uint16(32768), PixelRepresentation=1),
+        lambda: _data_set(RADIOGRAPH >> 8 << 8),
+        lambda: _data_set(np.where(COLUMNS % 40 < 4, np.uint16(65535), RADIOGRAPH >> 2)),
+        lambda: _data_set(np.zeros_like(RADIOGRAPH)),
+    ],
+    ids=["unsigned", "signed", "8 bits moved up", "saturated lines", "one value"],
+)
+def test_values_that_lie_as_the_header_says_are_read(true: Callable[[], Dataset], tmp_path: Path) -> None:
+    assert _picture(true(), tmp_path).shape == (*RADIOGRAPH.shape, 3)
+
+
+def test_colors_by_pixel_and_by_plane_are_the_same_picture(tmp_path: Path) -> None:
+    assert np.array_equal(_picture(_photograph(PHOTOGRAPH, 0), tmp_path), PHOTOGRAPH)
+    assert np.array_equal(_picture(_photograph(_by_plane(), 1), tmp_path), PHOTOGRAPH)
