@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from support import program, storescp
 from support.databases import migrated
 from support.described import onnx_file, small_network, write_model
-from support.node import SPINE, RunningNode, configured, running
+from support.node import ROOT, SPINE, RunningNode, configured, running
 from support.postgresql import PostgreSQL, postgresql_server
 from support.servers import Storescp
 from support.studies import WrittenStudy, statuses, written
@@ -167,6 +167,7 @@ def test_a_backup_in_another_folder_is_refused_until_the_former_path_leads_there
     Catalog(engine).index([StoredInstance(image.ref, UID("1.2.840.10008.1.2.1"), "00", 1, path, "CT1", received_at)])
     engine.dispose()
     reason = f"the files of the database lie in {former}, and not in {data}"
+    environment = os.environ | {"PYTHONPATH": f"{ROOT / '.ns'}{os.pathsep}{ROOT / 'tests'}"}
     for words, exit_code in (
         (["serve"], 2),
         (["check"], 1),
@@ -175,7 +176,7 @@ def test_a_backup_in_another_folder_is_refused_until_the_former_path_leads_there
         (["export", str(tmp_path / "copies"), study.uid], 2),
     ):
         command = [sys.executable, "-m", "ainode.node.commands.cli", *words, "--config", str(node.config)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
         assert (done.returncode, reason in done.stdout + done.stderr) == (exit_code, True), (words, done)
     former.rmdir()
     former.symlink_to(data)
