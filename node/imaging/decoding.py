@@ -185,22 +185,34 @@ def _header(path: Path) -> Dataset:
         name = syntax if syntax.name == syntax else f"{syntax.name}, {syntax}"
         reason = f"no decoder knows its transfer syntax ({name}); resend it, best uncompressed"
         raise BrokenSeries(f"instance {uid}: {reason}") from error
-    if syntax != DeflatedExplicitVRLittleEndian and not _begins_pixels(
-        start, ">" if syntax == ExplicitVRBigEndian else "<"
-    ):
+    count = _pixel_bytes(start, ">" if syntax == ExplicitVRBigEndian else "<")
+    if syntax != DeflatedExplicitVRLittleEndian and not count:
         raise BrokenSeries(f"instance {uid}: the object has no pixel data; send the images of the study")
     if missing := [keyword for keyword in _NEEDED if header.get(keyword) in {None, ""}]:
         raise BrokenSeries(f"instance {uid}: its header has no {', '.join(missing)}; correct the image at its source")
+    if not syntax.is_encapsulated and syntax != DeflatedExplicitVRLittleEndian:
+        _check_length(header, count)
     return header
 
 
-def _begins_pixels(start: bytes, order: str) -> bool:
-    """Return whether the bytes after a header begin pixel data that are not empty."""
+def _pixel_bytes(start: bytes, order: str) -> int:
+    """Return the length of the pixel data that begin with these bytes; 0 if no pixel data begin."""
     if len(start) < struct.calcsize("HHI") or struct.unpack_from(f"{order}H", start)[0] != _PIXEL_GROUP:
-        return False
+        return 0
     # Explicit VR: tag, VR, two reserved bytes, length; implicit VR: tag, length (PS3.5 7.1).
     at = 8 if start[4:6] in {b"OB", b"OW", b"OF", b"OD", b"OV"} else 4
-    return len(start) >= at + 4 and struct.unpack_from(f"{order}I", start, at)[0] > 0
+    return int(struct.unpack_from(f"{order}I", start, at)[0]) if len(start) >= at + 4 else 0
+
+
+def _check_length(header: Dataset, count: int) -> None:
+    """Refuse uncompressed pixel data that hold several times the pixels of which the header tells.
+
+    The frame that the header tells of would be a part of them, or none. Less than that is padding.
+    """
+    bits = header.Rows * header.Columns * header.SamplesPerPixel * header.BitsAllocated
+    expected = bits * max(int(header.get("NumberOfFrames") or 1), 1) // 8
+    if 0 < expected <= count // 2:
+        raise _contradiction(header, f"its pixel data are {count / expected:.3g} times as long as its header says")
 
 
 def _source(path: Path, syntax: UID) -> Path | Dataset:

@@ -88,8 +88,9 @@ def test_values_that_lie_otherwise_than_the_header_says_are_refused(
         lambda: _data_set(RADIOGRAPH >> 8 << 8),
         lambda: _data_set(np.where(COLUMNS % 40 < 4, np.uint16(65535), RADIOGRAPH >> 2)),
         lambda: _data_set(np.zeros_like(RADIOGRAPH)),
+        lambda: _data_set(np.random.default_rng(1).integers(0, 65536, RADIOGRAPH.shape).astype(np.uint16)),
     ],
-    ids=["unsigned", "signed", "8 bits moved up", "saturated lines", "one value"],
+    ids=["unsigned", "signed", "8 bits moved up", "saturated lines", "one value", "noise"],
 )
 def test_values_that_lie_as_the_header_says_are_read(true: Callable[[], Dataset], tmp_path: Path) -> None:
     assert _picture(true(), tmp_path).shape == (*RADIOGRAPH.shape, 3)
@@ -98,3 +99,31 @@ def test_values_that_lie_as_the_header_says_are_read(true: Callable[[], Dataset]
 def test_colors_by_pixel_and_by_plane_are_the_same_picture(tmp_path: Path) -> None:
     assert np.array_equal(_picture(_photograph(PHOTOGRAPH, 0), tmp_path), PHOTOGRAPH)
     assert np.array_equal(_picture(_photograph(_by_plane(), 1), tmp_path), PHOTOGRAPH)
+
+
+def test_pixel_data_of_several_images_under_the_header_of_one_are_refused(tmp_path: Path) -> None:
+    data_set = _data_set()
+    data_set.PixelData = data_set.PixelData * 3
+    with pytest.raises(BrokenSeries, match="its pixel data are 3 times as long as its header says"):
+        _picture(data_set, tmp_path)
+    data_set.NumberOfFrames = 3
+    assert _picture(data_set, tmp_path).shape == (*RADIOGRAPH.shape, 3)
+
+
+@pytest.mark.parametrize("limit", [None, 50000])
+def test_padding_within_the_values_of_the_image_is_refused(limit: int | None, tmp_path: Path) -> None:
+    stored = RADIOGRAPH >> 8 << 8  # many pixels of one value
+    data_set = _data_set(stored)
+    data_set.add_new("PixelPaddingValue", "US", 36096)
+    if limit:
+        data_set.add_new("PixelPaddingRangeLimit", "US", limit)
+    with pytest.raises(BrokenSeries, match="Pixel Padding Value is 36096, but a part of the image itself has"):
+        _picture(data_set, tmp_path)
+
+
+@pytest.mark.parametrize("value", [0, 36000, 65535])
+def test_padding_around_an_image_may_have_any_value(value: int, tmp_path: Path) -> None:
+    stored = np.where(np.hypot(ROWS - 48, COLUMNS - 60) < 40, RADIOGRAPH | 1, np.uint16(value & 0xFFFE))
+    data_set = _data_set(stored)
+    data_set.add_new("PixelPaddingValue", "US", value & 0xFFFE)
+    assert _picture(data_set, tmp_path).shape == (*RADIOGRAPH.shape, 3)
