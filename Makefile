@@ -31,10 +31,10 @@ SCRATCH := $(shell df --output=avail /dev/shm 2> /dev/null | awk 'END { print ($
 
 # A file is one worker's, so that its servers start once; in the order of the folders, which begins with what takes longest.
 # A network that computes in one thread does not wait for the core of the other worker.
-# Thousands of processes start, and where Python may write no bytecode each would compile ours anew.
+# Thousands of processes start, many with handlers of the tests; where Python may write no bytecode each would compile ours anew.
 # PostgreSQL refuses to run as root: its own user passes through the folder to its files.
 test: tools ohif axe fhir lint
-	$(BIN)/python -m compileall -q node handlers models
+	$(BIN)/python -m compileall -q node handlers models tests/support
 	folder=$$(mktemp --directory --tmpdir=$(SCRATCH) ainode-tests.XXXX) && trap "rm -rf $$folder" EXIT && chmod 711 $$folder && \
 	TMPDIR=$$folder OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --max-worker-restart 0 --dist loadfile --no-loadscope-reorder
 
