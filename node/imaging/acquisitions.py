@@ -126,6 +126,12 @@ def distinction(groups: Iterable[Sequence[Instance]]) -> str:
     return _other_time(first, second) or _other_content(first, second)
 
 
+def grid_difference(first: Sequence[Instance], second: Sequence[Instance]) -> str:
+    """Return each attribute in which two groups of `grids` differ, with both values."""
+    values = {keyword: (_values(first, keyword), _values(second, keyword)) for keyword in _GRID}
+    return ", ".join(_difference_of(keyword, *pair) for keyword, pair in values.items() if pair[0] != pair[1])
+
+
 def _by_reconstruction(slices: Slices) -> list[Slices]:
     def key(instance: Instance) -> _Key:
         return (_kind(instance), *(_value(instance, keyword) for keyword in _RECONSTRUCTION))
@@ -164,7 +170,7 @@ def _by_number(slices: Slices) -> list[Slices]:
     runs: list[list[Instance]] = []
     direction = 0.0
     for before, instance in pairwise([ordered[0], *ordered]):
-        step = float(np.sign(_height_mm(instance) - _height_mm(before)))
+        step = float(np.sign(height_mm(instance) - height_mm(before)))
         if not runs or (step != direction and len(runs[-1]) > 1):
             runs.append([])
         direction = step
@@ -239,11 +245,12 @@ def _overlap(groups: Sequence[Slices]) -> bool:
 
 def _extent(group: Slices) -> tuple[float, float]:
     """Return the lowest and the highest position of slices along their normal, in mm; 0 without a position."""
-    heights = [_height_mm(instance) for instance in group]
+    heights = [height_mm(instance) for instance in group]
     return min(heights), max(heights)
 
 
-def _height_mm(instance: Instance) -> float:
+def height_mm(instance: Instance) -> float:
+    """Return the position of a slice along its normal, in mm; 0 without a position."""
     position, orientation = (
         instance.header.get(keyword) for keyword in ("ImagePositionPatient", "ImageOrientationPatient")
     )

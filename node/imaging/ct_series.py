@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Literal
+from typing import Final, Literal
 
 from ainode.node.domain import UID, Instance, OutOfScope, Series, counted, refs
 from ainode.node.imaging.acquisitions import difference, distinction, grids, passes
@@ -14,9 +14,11 @@ from ainode.node.imaging.geometry import Stack, stack
 from ainode.node.imaging.hounsfield import header_reason
 from ainode.node.imaging.pixel_size import WRONG_SIZE, field_reason
 from ainode.node.imaging.slabs import slab_reason
-from ainode.node.imaging.slice_places import WRONG_STEP, continuation, step_reason, tilt_reason
+from ainode.node.imaging.slice_places import WRONG_STEP, continuation, other_grid, step_reason, tilt_reason
 
 Kernel = Literal["lung", "soft", "any"]
+PART_OF_A_SCAN: Final = "part-of-a-scan"
+"""the code of a refusal of slices that are not all of a scan"""
 
 # cos(30 degrees): beyond that the slices are not axial but coronal, sagittal or oblique.
 _AXIAL = 0.866
@@ -100,8 +102,16 @@ def _stacks_of_pass(slices: Sequence[Instance]) -> list[Stack | OutOfScope]:
     all_slices = stack(slices)
     if isinstance(all_slices, OutOfScope) and all_slices.code == "several-stacks":
         groups = grids(slices)
-        return [stack(group) for group in groups] if len(groups) > 1 else [all_slices]
+        return [_stack_of_grid(group, groups) for group in groups] if len(groups) > 1 else [all_slices]
     return [all_slices]
+
+
+def _stack_of_grid(group: Sequence[Instance], groups: Sequence[Sequence[Instance]]) -> Stack | OutOfScope:
+    """Return the slices of a grid as a stack, unless slices of another grid are a part of the same scan."""
+    for other in groups:
+        if other is not group and (text := other_grid(group, other)):
+            return OutOfScope(f"{text}; send the scan on one grid", PART_OF_A_SCAN, refs((group[0], other[0])))
+    return stack(group)
 
 
 def _refusal(answer: Stack | OutOfScope, requirements: CtRequirements) -> OutOfScope | None:
@@ -187,7 +197,7 @@ def _other_part(best: Stack, others: Sequence[Stack]) -> OutOfScope | None:
     for other in others:
         if _series_uid(other) != _series_uid(best) and (text := continuation(best, other)):
             reason = f"series {_series_uid(best)} and {_series_uid(other)}: {text}; send the scan as one series"
-            return OutOfScope(reason, "part-of-a-scan", refs((best.instances[0], other.instances[0])))
+            return OutOfScope(reason, PART_OF_A_SCAN, refs((best.instances[0], other.instances[0])))
     return None
 
 

@@ -1,19 +1,21 @@
-"""Whether headers agree on the places of slices: their steps, the tilt of the gantry, two parts of one scan."""
+"""Whether headers agree on the places of slices: steps, the tilt of the gantry, two parts of a scan."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from math import acos, degrees
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ainode.node.domain import Instance
-from ainode.node.imaging.acquisitions import difference
+from ainode.node.imaging.acquisitions import difference, grid_difference, height_mm
 from ainode.node.imaging.geometry import Stack
 
 WRONG_STEP: Final = "wrong-slice-distance"
 """the code of a refusal of slices that cannot be as far apart as their positions say"""
 # A tilt moves the slices along the table by 1 / cos of what their normal says: by 6 % at 20 degrees.
 _SAME_STEP: Final = 0.1
+_PARALLEL: Final = 1e-3
 # Units: degrees. A slice 300 mm above another is 5 mm beside it at 1 degree.
 _LEAST_TILT, _SAME_TILT = 1.0, 1.0
 
@@ -65,6 +67,36 @@ def continuation(first: Stack, second: Stack) -> str:
         return ""
     counts = f"{len(first.instances)} and {len(second.instances)} slices of {first.spacing_mm[0]:.2f} mm"
     return f"one scan in two series, {counts}: the one goes on where the other ends"
+
+
+def other_grid(group: Sequence[Instance], other: Sequence[Instance]) -> str:
+    """Return in words that slices of another grid lie between those of a group or go on where the group ends.
+
+    Both are groups of `acquisitions.grids` of one pass. Two reconstructions of one field have slices at the same
+    heights, and other orientations are other images: then it returns ''.
+    """
+    heights_mm = np.sort([height_mm(instance) for instance in group])
+    step_mm = float(np.median(np.diff(heights_mm))) if len(heights_mm) > 1 else 0.0
+    if not step_mm or not np.allclose(_axes(group[0]), _axes(other[0]), atol=_PARALLEL):
+        return ""
+    if not any(_is_of_scan(height_mm(instance), heights_mm, step_mm) for instance in other):
+        return ""
+    return (
+        f"one scan on two grids, {len(group)} and {len(other)} slices that lie between or next to each other: "
+        f"{grid_difference(group, other)}"
+    )
+
+
+def _axes(instance: Instance) -> NDArray[np.float64]:
+    return np.asarray(instance.header["ImageOrientationPatient"], np.float64)
+
+
+def _is_of_scan(at_mm: float, heights_mm: NDArray[np.float64], step_mm: float) -> bool:
+    """Return whether a slice lies between sorted slices, and at none, or one step beyond the lowest or the highest."""
+    if heights_mm[0] < at_mm < heights_mm[-1]:
+        return bool(np.abs(heights_mm - at_mm).min() > _SAME_STEP * step_mm)
+    beyond_mm = max(heights_mm[0] - at_mm, at_mm - heights_mm[-1])
+    return bool(abs(beyond_mm - step_mm) <= _SAME_STEP * step_mm)
 
 
 def _location_step_mm(instances: Iterable[Instance]) -> float:

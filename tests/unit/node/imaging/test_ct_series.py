@@ -761,3 +761,37 @@ def test_the_images_of_one_spectrum_are_read_beside_those_of_one_energy() -> Non
     answer = answer_of(energy, series_of(slices(20)))
     assert isinstance(answer, Stack)
     assert len(answer.instances) == 20
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [range(48, 64), range(1), range(20, 23), range(0, 64, 2)],
+    ids=["at one end", "the lowest", "in the middle", "every other"],
+)
+def test_a_scan_of_which_slices_say_another_grid_is_refused_with_both_grids(numbers: range) -> None:
+    scan = [
+        replace(instance, header={**instance.header, "Rows": 256, "Columns": 256}) if number in numbers else instance
+        for number, instance in enumerate(slices(64))
+    ]
+    refusal = refusal_of(series_of(scan))
+    assert refusal.code == "part-of-a-scan"
+    assert refusal.reason.startswith("series 1.1: one scan on two grids, ")
+    assert all(f"{len(group)}" in refusal.reason for group in (numbers, set(range(64)) - set(numbers)))
+    assert "Rows is " in refusal.reason
+    assert "Columns is " in refusal.reason
+    assert refusal.reason.endswith("send the scan on one grid")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        slices(20, PixelSpacing=(0.4, 0.4)),
+        slices(10, bottom=200.0, PixelSpacing=(0.4, 0.4)),
+        slices(3, ImageOrientationPatient=(1, 0, 0, 0, 0, -1)),
+    ],
+    ids=["a second reconstruction", "another region", "images of another orientation"],
+)
+def test_what_a_series_holds_beside_a_whole_scan_is_no_part_of_the_scan(other: list[Instance]) -> None:
+    answer = answer_of(series_of(slices(), other))
+    assert isinstance(answer, Stack)
+    assert len(answer.instances) == 20
