@@ -28,6 +28,13 @@ _RECONSTRUCTION = {
     "ContrastBolusAgent": "Contrast/Bolus Agent",
     "SliceThickness": "Slice Thickness",
 }
+# Attributes of one scan, whatever is reconstructed of it.
+_SCAN = {
+    "PatientPosition": "Patient Position",
+    "Manufacturer": "Manufacturer",
+    "ManufacturerModelName": "Manufacturer's Model Name",
+    "StudyDate": "Study Date",
+}
 _CONTENT = "ContentTime"
 _GRID = {
     "ImageOrientationPatient": "Image Orientation",
@@ -58,7 +65,7 @@ _REGION = {
     "PatientPosition": "Patient Position",
 }
 _INTERLEAVED = {**_MOMENT, **_REGION}
-_NAMES = {**_RECONSTRUCTION, **_PASS, **_INTERLEAVED, **_GRID}
+_NAMES = {**_SCAN, **_RECONSTRUCTION, **_PASS, **_INTERLEAVED, **_GRID}
 # A reason never quotes what a person typed.
 _TYPED = frozenset({"SeriesDescription", "ProtocolName", "ContrastBolusAgent"})
 # Fewer slices with a value of their own are no pass.
@@ -134,7 +141,7 @@ def grid_difference(first: Sequence[Instance], second: Sequence[Instance]) -> st
 
 def _by_reconstruction(slices: Slices) -> list[Slices]:
     def key(instance: Instance) -> _Key:
-        return (_kind(instance), *(_value(instance, keyword) for keyword in _RECONSTRUCTION))
+        return (_kind(instance), *(_value(instance, keyword) for keyword in (*_RECONSTRUCTION, *_SCAN)))
 
     return _grouped(slices, key)
 

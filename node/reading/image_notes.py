@@ -20,11 +20,12 @@ _LOSSY_SYNTAXES: Final = frozenset(map(UID, (JPEGBaseline8Bit, JPEGExtended12Bit
 def image_notes(result: Result, study: Study) -> tuple[tuple[str, str], ...]:
     """Return a parameter for each thing that images that were read have; none where no header says any.
 
-    Source: PS3.3 C.7.6.1 (0028,0301), C.7.6.1.1.5 (0028,2110) and (0028,2112), C.8.2.1 (0018,9361).
+    Source: PS3.3 C.7.6.1 (0028,0301), C.7.6.1.1.5 (0028,2110) and (0028,2112), C.8.2.1 (0018,9361),
+    C.7.3.1.1.2 (0018,5100).
     """
     read = {ref.sop_instance_uid for ref in result.evidence}
     images = [instance for instance in study.instances if instance.ref.sop_instance_uid in read]
-    return tuple(note for describe in (_writing, _compression, _energies) for note in describe(images))
+    return tuple(note for describe in (_writing, _compression, _energies, _position) for note in describe(images))
 
 
 def _writing(images: Sequence[Instance]) -> tuple[tuple[str, str], ...]:
@@ -49,6 +50,12 @@ def _energies(images: Sequence[Instance]) -> tuple[tuple[str, str], ...]:
     return (("energies", f"{text} ({count})"),) if count else ()
 
 
+def _position(images: Sequence[Instance]) -> tuple[tuple[str, str], ...]:
+    count = _count(images, lambda image: image.text("Modality") == "CT" and _lies_otherwise(image))
+    text = "Patient Position (0018,5100) is prone or on a side; models learned from patients on their backs"
+    return (("patient position", f"{text} ({count})"),) if count else ()
+
+
 def _count(images: Sequence[Instance], has: Callable[[Instance], bool]) -> str:
     """Return of how many images something holds, in words; '' of none."""
     number = sum(map(has, images))
@@ -69,6 +76,11 @@ def _ratio(image: Instance) -> float | None:
     """Return the largest ratio of successive compressions; None if the header states none."""
     ratios = re.findall(r"\d+(?:\.\d+)?", image.text("LossyImageCompressionRatio"))
     return max(map(float, ratios), default=None)
+
+
+def _lies_otherwise(image: Instance) -> bool:
+    """Return whether a patient lies prone or on a side, by the letters behind head or feet first."""
+    return image.text("PatientPosition").strip().upper()[2:] in {"P", "DR", "DL"}
 
 
 def _is_of_unknown_energy(image: Instance) -> bool:

@@ -110,6 +110,23 @@ def test_two_passes_side_by_side_are_no_single_stack(
     assert reason in refusal.reason
 
 
+@pytest.mark.parametrize("bottom", [3.0, 120.0], ids=["interleaved", "side by side"])
+@pytest.mark.parametrize(
+    ("keyword", "first", "second"),
+    [
+        ("PatientPosition", "HFS", "HFP"),
+        ("Manufacturer", "SIEMENS", "GE"),
+        ("ManufacturerModelName", "EMOTION", "FORCE"),
+        ("StudyDate", "20260101", "20260301"),
+    ],
+)
+def test_slices_of_two_positions_devices_or_days_are_no_single_stack(
+    keyword: str, first: str, second: str, bottom: float
+) -> None:
+    refusal = refusal_of(series_of(slices(**{keyword: first}), slices(bottom=bottom, **{keyword: second})))
+    assert f"is {first} and {second}" in refusal.reason
+
+
 @pytest.mark.parametrize(("one_pass", "other_pass", "reason"), PASSES + MOMENTS)
 def test_two_series_of_two_acquisitions_of_one_length_are_refused(
     one_pass: dict[str, Value], other_pass: dict[str, Value], reason: str

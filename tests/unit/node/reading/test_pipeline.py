@@ -225,6 +225,9 @@ def test_a_report_says_that_images_of_an_acquisition_may_be_missing(tmp_path: Pa
         ({"Modality": "CT", "MultienergyCTAcquisition": "YES"}, "nothing says of which energies the image is"),
         ({"Modality": "CT", "MultienergyCTAcquisition": "YES", "ImageType": ["DERIVED", "PRIMARY", "VMI 70KEV"]}, ""),
         ({"Modality": "CT", "MultienergyCTAcquisition": "NO"}, ""),
+        ({"Modality": "CT", "PatientPosition": "HFP"}, "Patient Position (0018,5100) is prone or on a side"),
+        ({"Modality": "CT", "PatientPosition": "FFDL"}, "Patient Position (0018,5100) is prone or on a side"),
+        ({"Modality": "CT", "PatientPosition": "FFS"}, ""),
     ],
     ids=str,
 )
@@ -235,7 +238,7 @@ def test_a_report_says_what_in_the_images_may_change_the_answer(
     file = changed(request.files[0], header)
     reading = pipeline.read(replace(request, files=(file,)), Obedient())
     assert isinstance(reading.answer, Result)
-    names = ("writing in the image", "compression", "energies")
+    names = ("writing in the image", "compression", "energies", "patient position")
     notes = [text for name, text in reading.answer.algorithm.parameters if name in names]
     assert len(notes) == bool(note)
     assert all(note in text and "(1 of 1 images read)" in text for text in notes)
