@@ -32,16 +32,31 @@ _KEYWORDS: Final[Mapping[str, str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Unread:
-    """An instance of the study whose header cannot be read, and why."""
+class Missing:
+    """An instance that arrived and is not in the study that is read, by a condition that it does not fulfill."""
 
     ref: InstanceRef
+    attribute: str
+    expected: str
     reason: str
 
     def check(self) -> Check:
-        """Return the condition that the instance does not fulfill."""
+        """Return the condition, as explanations show it."""
         sentence = f"{self.reason} (instance {self.ref.sop_instance_uid})"
-        return Check("header", "a data set that can be read", sentence, passed=False)
+        return Check(self.attribute, self.expected, sentence, passed=False)
+
+    def mismatch(self) -> Mismatch:
+        """Return why the study is not read as the list of unread studies keeps it."""
+        check, series = self.check(), self.ref.series_instance_uid
+        return Mismatch(UnreadReason.NO_ROUTE, "", series, check.attribute, check.expected, check.found)
+
+
+def _unread(ref: InstanceRef, reason: str) -> Missing:
+    return Missing(ref, "header", "a data set that can be read", reason)
+
+
+def _rejected(ref: InstanceRef, note: Rejection) -> Missing:
+    return Missing(ref, "rejection notes", "images that no note rejects", f"rejected by {note}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,40 +84,21 @@ class SetAside:
 
 
 @dataclass(frozen=True, slots=True)
-class Rejected:
-    """An instance that a rejection note of its study names."""
-
-    ref: InstanceRef
-    rejection: Rejection
-
-    def check(self) -> Check:
-        """Return the condition that the instance does not fulfill."""
-        sentence = f"rejected by {self.rejection} (instance {self.ref.sop_instance_uid})"
-        return Check("rejection notes", "an instance that none names", sentence, passed=False)
-
-    def mismatch(self) -> Mismatch:
-        """Return why the study is not read as the list of unread studies keeps it."""
-        check = self.check()
-        series = self.ref.series_instance_uid
-        return Mismatch(UnreadReason.NO_ROUTE, "", series, check.attribute, check.expected, check.found)
-
-
-@dataclass(frozen=True, slots=True)
 class ReadableStudy:
     """A study, and those of its instances that are missing in it: nobody can read them, or a note rejects them."""
 
     study: Study
     arrived: Study
     """the study with the rejected instances"""
-    unread: tuple[Unread, ...]
+    unread: tuple[Missing, ...]
     rejections: Mapping[UID, Rejection]
     """SOP Instance UID -> what rejects the instance, also where the node does not have it"""
 
     @property
-    def rejected(self) -> tuple[Rejected, ...]:
+    def rejected(self) -> tuple[Missing, ...]:
         """Return the instances that arrived and are missing in the study as a note rejects them."""
         return tuple(
-            Rejected(instance.ref, self.rejections[instance.ref.sop_instance_uid])
+            _rejected(instance.ref, self.rejections[instance.ref.sop_instance_uid])
             for instance in self.arrived.instances
             if is_rejected(instance, self.rejections)
         )
@@ -115,7 +111,7 @@ class ReadableStudy:
     def _rejected_sentence(self) -> str:
         if not (rejected := self.rejected):
             return ""
-        notes = "; ".join(dict.fromkeys(str(item.rejection) for item in rejected))
+        notes = "; ".join(dict.fromkeys(str(self.rejections[item.ref.sop_instance_uid]) for item in rejected))
         verb = "is" if len(rejected) == 1 else "are"
         return f"{len(rejected)} of {len(self.arrived.instances)} instances {verb} not read, as rejected by {notes}"
 
@@ -129,12 +125,12 @@ class ReadableStudy:
 
     def decisions(self) -> tuple[RouteDecision, ...]:
         """Return the decision on the missing instances of each series, for the explanation of the study."""
-        missing: tuple[Unread | Rejected, ...] = (*self.unread, *self.rejected)
+        missing = (*self.unread, *self.rejected)
         series = dict.fromkeys(item.ref.series_instance_uid for item in missing)
         return tuple(RouteDecision(ANY_ROUTE, uid, _checks(missing, uid)) for uid in series)
 
 
-def _checks(missing: Iterable[Unread | Rejected], series: UID) -> tuple[Check, ...]:
+def _checks(missing: Iterable[Missing], series: UID) -> tuple[Check, ...]:
     of_series = [item for item in missing if item.ref.series_instance_uid == series]
     return tuple(item.check() for item in of_series[:_SHOWN_CHECKS])
 
@@ -159,7 +155,7 @@ def stored_study(
     for entry in stored:
         if entry.path not in read:
             header = _header(entry, keywords, is_patient=is_patient)
-            if isinstance(header, Unread):
+            if isinstance(header, Missing):
                 unread.append(header)
             else:
                 read[entry.path] = header
@@ -177,7 +173,7 @@ def stored_study(
 
 def rejections(
     instances: Iterable[Instance], *, is_patient: bool = False
-) -> tuple[Mapping[UID, Rejection], tuple[Unread, ...]]:
+) -> tuple[Mapping[UID, Rejection], tuple[Missing, ...]]:
     """Return by SOP Instance UID what rejects an instance of a study, and the notes that nobody can read.
 
     Raises: as `stored_study`.
@@ -188,7 +184,7 @@ def rejections(
         if not is_key_object(instance.ref):
             continue
         note = _read(partial(rejection, instance.path, instance.ref), instance.ref, is_patient=is_patient)
-        if isinstance(note, Unread):
+        if isinstance(note, Missing):
             unread.append(note)
         elif note:
             rejections_by_uid = {**dict.fromkeys(note.sop_instance_uids, note), **rejections_by_uid}
@@ -209,13 +205,13 @@ def _without_rejected(study: Study, notes: Mapping[UID, Rejection]) -> Study:
     return replace(study, series=tuple(series for series in groups if series.instances))
 
 
-def _header(entry: StoredInstance, keywords: frozenset[str], *, is_patient: bool) -> Instance | Unread:
+def _header(entry: StoredInstance, keywords: frozenset[str], *, is_patient: bool) -> Instance | Missing:
     """Return the header of a file, or why nobody can read it."""
     read_header = partial(headers.instance, entry.path, sha256=entry.sha256, keywords=keywords)
     return _read(read_header, entry.ref, is_patient=is_patient)
 
 
-def _read(read_file: Callable[[], T], ref: InstanceRef, *, is_patient: bool) -> T | Unread:
+def _read(read_file: Callable[[], T], ref: InstanceRef, *, is_patient: bool) -> T | Missing:
     """Return what is read of an instance, or why nobody can read it."""
     faults: list[Exception] = []
     content = attempt(read_file, faults.append)
@@ -225,7 +221,7 @@ def _read(read_file: Callable[[], T], ref: InstanceRef, *, is_patient: bool) -> 
         if not isinstance(error, NodeError | OSError):
             about = {"action": "header_unread", "sop_instance_uid": ref.sop_instance_uid}
             log.error("header: %s", logs.raised_at(error), extra=about)
-        return Unread(ref, reason_of(error))
+        return _unread(ref, reason_of(error))
     return cast("T", content)
 
 

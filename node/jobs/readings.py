@@ -127,8 +127,7 @@ class Readings:
     def withdraw_rejected(self, study: UID, rejections: Mapping[UID, Rejection]) -> None:
         """Withdraw the jobs of a study that rest on rejected instances and that no later job follows.
 
-        Of a report that is withdrawn nothing is sent to an archive that was never tried. Of a job that is not read yet,
-        what its predecessors told is withdrawn.
+        Of a job that is not read yet, what its predecessors told is withdrawn.
         """
         ledger, now = self._stations.ledger, self._stations.now()
         for job in ledger.jobs(study=study):
@@ -140,7 +139,6 @@ class Readings:
                 self._reject(job, reason)
             if ledger.job(job.id).state is JobState.REPORTED:  # now: a reading may have ended meanwhile
                 self._withdraw_report(job, reason, now)
-                self._recall(job, now)
 
     def _reject(self, job: Job, reason: str) -> None:
         """Withdraw a job that has no result, and what was told of its study."""
@@ -149,22 +147,15 @@ class Readings:
         if self._stations.ledger.reject(job.id, f"withdrawn: {reason}", now):
             log.warning("not read: %s", reason, extra={"action": "rejected", "job": job.id})
 
-    def _recall(self, job: Job, at: datetime) -> None:
-        """Keep the documents of a withdrawn report from archives that do not have them yet."""
-        for delivery in self._stations.ledger.deliveries(job.id):
-            if not delivery.document.kind.is_message:
-                comment = "not sent: the report was withdrawn"
-                self._stations.ledger.outbox.recall(delivery, at, comment=comment)
-
     def _withdraw_report(self, job: Job, reason: str, now: datetime) -> None:
-        """Withdraw a result that no later job follows, at whoever was told of it."""
+        """Withdraw a result that no later job follows, at whoever was told of it; nothing more of it is sent."""
         ledger, settings = self._stations.ledger, self._stations.settings
         try:
             documents = self._kept_endings(job, self._corrections.last_words(job, reason, now))
         except (NodeError, OSError) as error:
             about = {"action": "withdrawal_failed", "job": job.id}
             log.error("listeners may hold a result that does not hold: %s", error, extra=about)  # noqa: TRY400
-            return
+            documents = ()
         earlier_notices = self._earlier_notices(job, self._corrections.superseded(job))
         ledger.notices.keep(correction_notices(settings, job, earlier_notices, None, reason=reason, at=now))
         kinds = wishes(settings, [document.destination for document in documents])

@@ -27,7 +27,6 @@ from ainode.node.keeping.witness import Nobody, Witness
 
 # The oldest are forgotten: an archive that never reports is asked again and again.
 _MAX_TRANSACTIONS: Final = 50
-_OVERTAKEN: Final = "not sent: a later message of the job has its place"
 _TASKS: Final = {
     DeliveryState.WAITING: TaskKind.SEND,
     DeliveryState.SENT: TaskKind.CONFIRM,
@@ -115,13 +114,10 @@ class Outbox:
             return ()
         return self._in_state(job, destination, DeliveryState.WAITING)
 
-    def recall(self, delivery: Delivery, at: datetime, *, comment: str = _OVERTAKEN) -> bool:
-        """Keep a document that was never tried from being sent; return False if it may have left.
-
-        `comment` says why.
-        """
+    def recall(self, delivery: Delivery, at: datetime) -> bool:
+        """Keep a message that was never tried from being sent; return False if it may have left."""
         untried = (*_is(delivery), deliveries.c.tried_at.is_(None))
-        values = {**_proven(REPLACED, at), "archive_comment": comment}
+        values = {**_proven(REPLACED, at), "archive_comment": "not sent: a later message of the job has its place"}
         with self._engine.begin() as connection:
             connection.execute(locked(delivery.document.job))
             is_waiting = deliveries.c.state == DeliveryState.WAITING
