@@ -291,16 +291,16 @@ class Ledger:
     ) -> bool:
         """Commit the documents of a judgement, that for archives first, and their waiting deliveries.
 
-        Return False, and change nothing, if a newer job has superseded the job: the report is no longer the last word.
+        Return False, and change nothing, if the job is superseded or withdrawn: its report is not the last word.
         """
         first, job = new_documents[0].ref.sop_instance_uid, new_documents[0].job
         with self._engine.begin() as connection:
             connection.execute(locked(job))
             composed = {"state": AddendumState.COMPOSED, "sop_instance_uid": first, "error": ""}
-            of_judgement = addenda.c.judgement == judgement
-            is_live = sa.exists().where(jobs.c.id == job, jobs.c.state == JobState.REPORTED)
+            holds = jobs.c.id == job, jobs.c.state == JobState.REPORTED, jobs.c.withdrawn_at.is_(None)
             # SQLite takes its lock here, before it looks at the job.
-            if not connection.execute(sa.update(addenda).where(of_judgement, is_live).values(composed)).rowcount:
+            update = sa.update(addenda).where(addenda.c.judgement == judgement, sa.exists().where(*holds))
+            if not connection.execute(update.values(composed)).rowcount:
                 return False
             names: str = connection.execute(sa.select(jobs.c.destinations).where(jobs.c.id == job)).scalar_one()
             count = sa.select(sa.func.count()).select_from(documents).where(documents.c.job == job)

@@ -177,7 +177,7 @@ class Addenda:
         if self._ledger.append(kept_documents, entry.id, wishes=wishes(self._settings, names)):
             log.info("addendum composed", extra=about)
         else:
-            self._judgements.give_up(entry.id, "a newer reading replaced the reading that was judged")
+            self._judgements.give_up(entry.id, "a newer reading replaced the one that was judged, or it was withdrawn")
 
     def _kept(self, entry: KeptJudgement, document: Document) -> KeptDocument:
         """Write a document to the disk, where it is not there yet."""

@@ -173,7 +173,7 @@ class Judging:
     def _job(self, study: str, job: str) -> Job | PastJob:
         """Return the job that is judged.
 
-        Raises: HTTPException 404; 409 for a job that a newer one superseded.
+        Raises: HTTPException 404; 409 for a job that a newer one superseded, or whose result does not hold any more.
         """
         past = {entry.id: entry for entry in self._parts.ledger.history(UID(study))}
         try:
@@ -184,6 +184,9 @@ class Judging:
             raise HTTPException(404, f"study {study} has no answer {job} that can be judged; see the page of the study")
         if row.state is JobState.SUPERSEDED:
             raise HTTPException(409, "A newer reading replaced this one; judge the newer one on the page of the study.")
+        if not _holds(row):
+            words = row.reason or f"the reading is {row.state}"
+            raise HTTPException(409, f"The judgement was not taken: the answer does not hold ({words}).")
         return row
 
 
@@ -196,7 +199,12 @@ def panel_of(
         by_finding.setdefault(entry.judgement.finding, []).append(entry)
     values = json.loads(job.result) if _is_answer(job) else {}
     subjects = _subjects(values, job.result, by_finding) if values else ()
-    return Panel(job.id, subjects, reasons, job.state is not JobState.SUPERSEDED, has_addendum)
+    return Panel(job.id, subjects, reasons, _holds(job), has_addendum)
+
+
+def _holds(job: Job | PastJob) -> bool:
+    """Return whether a result is the last word of its route; a reported job has a reason once it is withdrawn."""
+    return job.state is JobState.REPORTED and not job.reason
 
 
 def _is_answer(job: Job | PastJob) -> bool:

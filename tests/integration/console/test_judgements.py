@@ -24,7 +24,7 @@ from ainode.node.console.assistant.client import Assistant
 from ainode.node.console.judgements.addenda import Addenda
 from ainode.node.console.judgements.judging import panel_of
 from ainode.node.console.system.hops import hops_of
-from ainode.node.domain import UID, DeliveryState, DocumentKind, JobState
+from ainode.node.domain import UID, DeliveryState, DocumentKind, JobState, Judgement, Opinion
 from ainode.node.jobs.courier import Courier
 from ainode.node.keeping.catalog import StoredInstance
 from ainode.node.keeping.judgements import AddendumState, Judgements, KeptJudgement
@@ -274,6 +274,28 @@ def test_a_reading_that_a_newer_one_replaced_is_not_judged_any_more(
     answer = reader.post(study.form.replace(JOB, name), {"opinion": "accept"})
     assert answer.status_code == 409
     assert "A newer reading replaced this one" in answer.text
+
+
+def test_a_withdrawn_answer_is_not_judged_and_no_judgement_of_it_leaves(
+    reader: Browser, bench: Bench, tmp_path: Path
+) -> None:
+    name = "c" * 32
+    study = a_read_study(bench, tmp_path, name)
+    judgements = Judgements(bench.engine)
+    assert bench.ledger.withdraw(name, [], "withdrawn: its images are rejected", NOW, wishes={})
+    page = reader.get(study.page).text
+    assert 'name="opinion"' not in page[page.index(f'id="answer-{name}"') :]
+    answer = reader.post(study.form.replace(JOB, name), {"opinion": "accept"})
+    assert answer.status_code == 409
+    assert "the answer does not hold (withdrawn: its images are rejected)" in answer.text
+    assert not judgements.of_job(name)
+    # Somebody judged the answer before it was withdrawn, and its document is not composed yet.
+    judgement = Judgement(name, "", Opinion.ACCEPT, "the reader")
+    number = judgements.keep(judgement, NOW, statement="", presence="present", has_addendum=True)
+    documents = bench.ledger.documents(name)
+    addendum = replace(documents[0], ref=replace(documents[0].ref, sop_instance_uid=UID("1.2.9")))
+    assert not bench.ledger.append([addendum], number)
+    assert bench.ledger.documents(name) == documents
 
 
 def test_what_is_due_at_the_end_of_the_node_is_composed_after_the_next_start(
