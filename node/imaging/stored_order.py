@@ -16,9 +16,9 @@ _LEAST_SIDE, _LOOKED_AT = 48, 128
 _SMOOTHER: Final = 0.5
 # Colors in the other order were at least 0.9 times as rough, those of twins at most 0.65 times but for 1 % of one kind.
 _SMOOTHER_COLORS: Final = 0.75
-# The share of neighbors at the two ends of the range was 0.00001 and less. Values at the very ends are
-# saturated or padding, and do not count. Noise alone is as rough with the other sign.
-_JUMP, _MOST_JUMPS, _SMOOTHER_SIGN = 0.75, 1e-4, 0.9
+# The share of neighbors at the two ends of the range was 0.00001 and less. Values at the very ends are saturated or
+# padding, and do not count. Bright letters on a dark film are such neighbors, too, but make it little rougher.
+_JUMP, _MOST_JUMPS = 0.75, 1e-4
 _TWO_BYTES: Final = 2
 
 Values = NDArray[Any]
@@ -57,7 +57,7 @@ def sign_fault(values: Values, header: Dataset) -> str:
         return ""
     # The differences of the other sign: unsigned values moved by half of the range have those of signed ones.
     other = (looked_at + (0 if sign else 1 << (bits - 1))) % (1 << bits)
-    if _across(other) >= _SMOOTHER_SIGN * _across(looked_at):
+    if _across(other) >= _SMOOTHER * _across(looked_at):
         return ""
     return (
         f"Pixel Representation is {sign}, but neighbors lie at the two ends of the range, as values of the other sign"

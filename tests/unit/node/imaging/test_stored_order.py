@@ -87,10 +87,11 @@ def test_values_that_lie_otherwise_than_the_header_says_are_refused(
         lambda: _data_set(RADIOGRAPH - np.uint16(32768), PixelRepresentation=1),
         lambda: _data_set(RADIOGRAPH >> 8 << 8),
         lambda: _data_set(np.where(COLUMNS % 40 < 4, np.uint16(65535), RADIOGRAPH >> 2)),
+        lambda: _data_set(np.where((COLUMNS % 40 < 3) & (ROWS < 12), np.uint16(60000) + ROWS % 7, RADIOGRAPH >> 2)),
         lambda: _data_set(np.zeros_like(RADIOGRAPH)),
         lambda: _data_set(np.random.default_rng(1).integers(0, 65536, RADIOGRAPH.shape).astype(np.uint16)),
     ],
-    ids=["unsigned", "signed", "8 bits moved up", "saturated lines", "one value", "noise"],
+    ids=["unsigned", "signed", "8 bits moved up", "saturated lines", "letters", "one value", "noise"],
 )
 def test_values_that_lie_as_the_header_says_are_read(true: Callable[[], Dataset], tmp_path: Path) -> None:
     assert _picture(true(), tmp_path).shape == (*RADIOGRAPH.shape, 3)
