@@ -12,7 +12,7 @@ from ainode.node.imaging.ct_series import CtRequirements, ct_stack, size_misfit
 from ainode.node.imaging.free_text import as_code
 from ainode.node.imaging.geometry import Stack, stack
 from ainode.node.imaging.hounsfield import header_reason
-from ainode.node.imaging.picture_kind import NO_PICTURE, refused_kind
+from ainode.node.imaging.picture_kind import NO_PICTURE, SECONDARY_CAPTURE, refused_kind
 from ainode.node.imaging.pixel_size import WRONG_SIZE
 
 Refusal = Callable[[Instance, Takes], OutOfScope | None]
@@ -132,12 +132,24 @@ def _pictures(series: Series, takes: Takes) -> Series:
 
 
 def _picture_problem(instance: Instance, takes: Takes) -> tuple[str, str] | None:
-    """Return reason and code where an image of a series is no picture; for a CT `ct_stack` has words of its own."""
-    return None if instance.text("Modality") == _CT else not_read(instance, takes)
+    """Return reason and code where an image of a series is no picture; for a CT `ct_stack` has words of its own.
+
+    Of captures of a CT, too, the words name what takes them.
+    """
+    refused = refused_kind(instance, takes.also)
+    if not refused or (instance.text("Modality") == _CT and refused[0] != SECONDARY_CAPTURE):
+        return None
+    return not_read(instance, takes)
 
 
 def _requirements(takes: Takes) -> CtRequirements:
-    return CtRequirements(takes.min_instances, takes.min_coverage_mm, takes.max_spacing_mm, takes.kernel)
+    return CtRequirements(
+        takes.min_instances,
+        takes.min_coverage_mm,
+        takes.max_spacing_mm,
+        takes.kernel,
+        captures=SECONDARY_CAPTURE in takes.also,
+    )
 
 
 def _stack_of(series: Series) -> Stack | OutOfScope:

@@ -12,6 +12,7 @@ from ainode.node.imaging.contrast import PORTAL_VENOUS, absent_agent, other_phas
 from ainode.node.imaging.energies import ONE_SPECTRUM, energy_reason
 from ainode.node.imaging.geometry import Stack, stack
 from ainode.node.imaging.hounsfield import header_reason
+from ainode.node.imaging.picture_kind import NO_PICTURE, capture_reason
 from ainode.node.imaging.pixel_size import WRONG_SIZE, field_reason
 from ainode.node.imaging.slabs import slab_reason
 from ainode.node.imaging.slice_places import WRONG_STEP, continuation, other_grid, step_reason, tilt_reason
@@ -47,6 +48,8 @@ class CtRequirements:
     """portal venous phase: an agent was given into a vein, and no header names another phase"""
     agent_may_be_absent: bool = False
     """whether a header without Contrast/Bolus Agent tells nothing of the phase: then the handler looks at the pixels"""
+    captures: bool = False
+    """whether what may be captures of a screen is read, too"""
 
 
 def ct_stack(series: Sequence[Series], requirements: CtRequirements) -> Stack | OutOfScope:
@@ -56,7 +59,9 @@ def ct_stack(series: Sequence[Series], requirements: CtRequirements) -> Stack | 
     acquisitions that fit equally well, none is.
     Source: PS3.3 C.8.2.1 (CT Image).
     """
-    answers = [answer for ct_series in series if ct_series.modality == "CT" for answer in _stacks(ct_series)]
+    answers = [
+        answer for ct_series in series if ct_series.modality == "CT" for answer in _stacks(ct_series, requirements)
+    ]
     refusals = [refusal for answer in answers if (refusal := _refusal(answer, requirements))]
     stacks = [answer for answer in answers if isinstance(answer, Stack) and not _refusal(answer, requirements)]
     if stacks:
@@ -78,7 +83,7 @@ def is_sharp(kernel: str) -> bool:
     return word in _SHARP_NAMES
 
 
-def _stacks(series: Series) -> list[Stack | OutOfScope]:
+def _stacks(series: Series, requirements: CtRequirements) -> list[Stack | OutOfScope]:
     """Return the stack of each pass and reconstruction of a series, or why its slices form none."""
     uid = series.series_instance_uid
     slabs = [slab_reason(instance) for instance in series.instances]
@@ -86,7 +91,10 @@ def _stacks(series: Series) -> list[Stack | OutOfScope]:
     if not slices:
         reason = f"{slabs[0]}; it holds localizers, slabs or maps only; axial slices are read"
         return [OutOfScope(f"series {uid}: {reason}", "no-slices")]
-    groups = passes(slices)
+    pictures = [instance for instance in slices if requirements.captures or not capture_reason(instance)]
+    if not pictures:
+        return [OutOfScope(f"series {uid}: {capture_reason(slices[0])}", NO_PICTURE)]
+    groups = passes(pictures)
     several = f"{len(groups)} acquisitions in it, of which {distinction(groups)}: " if len(groups) > 1 else ""
     answers = [answer for group in groups for answer in _stacks_of_pass(group)]
     return [

@@ -37,6 +37,7 @@ CROSS_SECTIONAL: Final = frozenset({"CT", "MR", "PT"})
 _MEASURED: Final = CROSS_SECTIONAL | {"NM", "CR", "DX", "RG", "MG", "RF", "XA", "IO", "PX"}
 # PS3.3 C.8.6.1.1: of film, of a camera or a device, and of a scanner for pictures. Others are of a screen or a drawing.
 _DIGITIZED: Final = frozenset({"DF", "DI", "DV", "SI"})
+_WORKSTATION: Final = "WSD"
 
 
 def no_picture(instance: Instance) -> tuple[str, Literal["no-picture"]] | None:
@@ -53,7 +54,7 @@ def refused_kind(instance: Instance, also: Collection[str] = ()) -> tuple[str, s
     reasons = {
         FOR_PROCESSING: _raw_reason(instance),
         LOCALIZER: _localizer_reason(instance),
-        SECONDARY_CAPTURE: _capture_reason(instance),
+        SECONDARY_CAPTURE: capture_reason(instance),
         UNCORRECTED: _attenuation_reason(instance),
         MULTI_ENERGY: _several_energies_reason(instance),
     }
@@ -79,15 +80,18 @@ def screen_reason(instance: Instance) -> str:
     return f"Image Type says {as_code(min(screen))}: what a screen showed; the image itself is read" if screen else ""
 
 
-def _capture_reason(instance: Instance) -> str:
+def capture_reason(instance: Instance) -> str:
+    """Return what says that an image is, or may be, what a screen showed, in words; '' if nothing says so."""
     if reason := screen_reason(instance):
         return reason
-    kind = instance.text("ConversionType").strip().upper()
-    is_capture = instance.ref.sop_class_uid in SECONDARY_CAPTURES and instance.text("Modality") in _MEASURED
-    if not is_capture or kind in _DIGITIZED:
+    modality, kind = instance.text("Modality"), instance.text("ConversionType").strip().upper()
+    if instance.ref.sop_class_uid in SECONDARY_CAPTURES and modality in _MEASURED and kind not in _DIGITIZED:
+        image = f"a Secondary Capture ({f'Conversion Type {as_code(kind)}' if kind else 'without Conversion Type'})"
+    elif kind == _WORKSTATION and modality in CROSS_SECTIONAL:
+        image = f"made at a workstation (Conversion Type {kind})"
+    else:
         return ""
-    text = f"Conversion Type {as_code(kind)}" if kind else "without Conversion Type"
-    return f"it is a Secondary Capture ({text}), which may be what a screen showed; the image itself is read"
+    return f"it is {image}, which may be what a screen showed; the image itself is read"
 
 
 def _attenuation_reason(instance: Instance) -> str:

@@ -698,6 +698,23 @@ def _series(description: str) -> tuple[SyntheticImage, ...]:
     return testing.ct(np.zeros((6, 40, 40), np.float32), (4.0, 1.0, 1.0), frame="mr", header=header)
 
 
+@pytest.mark.parametrize("also", ["", '\nalso = ["secondary_capture"]'])
+def test_captures_that_lie_like_slices_of_a_ct_are_read_only_where_the_description_takes_them(
+    tmp_path: Path, also: str
+) -> None:
+    values = np.random.default_rng(1).integers(-900, 900, (9, 40, 40)).astype(np.float32)
+    header = {"BodyPartExamined": "CHEST", "SOPClassUID": "1.2.840.10008.5.1.4.1.1.7"}
+    paths = testing.write(
+        testing.ct(values, (4.0, 1.0, 1.0), frame="ct", header=header), tmp_path / "study", study="ct"
+    )
+    file = onnx_file(small_network(4, channels=1, outputs=1), tmp_path / "net.onnx", (1, 1, 48, 40))
+    write_model(tmp_path / "models", "slices", file, CT_CLASSES.replace('["CT"]', f'["CT"]{also}'))
+    answer = DescribedNode(tmp_path, paths).answer("slices")
+    reason = answer.reason if isinstance(answer, OutOfScope) else ""
+    assert ("it is a Secondary Capture (without Conversion Type)" in reason) is not bool(also), answer
+    assert ('also = ["secondary_capture"] in [takes] takes this, too' in reason) is not bool(also)
+
+
 def test_an_empty_slice_of_a_stack_does_not_refuse_the_stack(tmp_path: Path) -> None:
     values = np.random.default_rng(1).integers(100, 900, (9, 40, 40)).astype(np.float32)
     values[0] = values[-1] = 0

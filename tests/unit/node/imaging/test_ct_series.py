@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import pytest
 from support.ct_headers import series_of, slices
 
-from ainode.node.domain import Instance, OutOfScope, Series, Value
+from ainode.node.domain import UID, Instance, OutOfScope, Series, Value
 from ainode.node.imaging.anatomy import body_part
 from ainode.node.imaging.ct_series import CtRequirements, ct_stack
 from ainode.node.imaging.geometry import Stack
@@ -810,5 +810,32 @@ def test_a_scan_of_which_slices_say_another_grid_is_refused_with_both_grids(numb
 )
 def test_what_a_series_holds_beside_a_whole_scan_is_no_part_of_the_scan(other: list[Instance]) -> None:
     answer = answer_of(series_of(slices(), other))
+    assert isinstance(answer, Stack)
+    assert len(answer.instances) == 20
+
+
+def captured(instances: Sequence[Instance], **header: Value) -> list[Instance]:
+    """The slices as Secondary Captures."""
+    secondary = UID("1.2.840.10008.5.1.4.1.1.7")
+    return [
+        replace(instance, ref=replace(instance.ref, sop_class_uid=secondary), header={**instance.header, **header})
+        for instance in instances
+    ]
+
+
+@pytest.mark.parametrize(
+    "scan",
+    [captured(slices()), captured(slices(), ConversionType="WSD"), slices(ConversionType="WSD")],
+    ids=["captures", "captures of a workstation", "slices of a workstation"],
+)
+def test_captures_that_lie_like_slices_are_no_slices_unless_they_are_asked_for(scan: list[Instance]) -> None:
+    refusal = refusal_of(series_of(scan))
+    assert refusal.code == "no-picture"
+    assert "which may be what a screen showed; the image itself is read" in refusal.reason
+    assert isinstance(answer_of(series_of(scan), requirements=replace(WANTED, captures=True)), Stack)
+
+
+def test_a_capture_beside_slices_is_left_out() -> None:
+    answer = answer_of(series_of(slices(), captured(slices(1, bottom=120.0))))
     assert isinstance(answer, Stack)
     assert len(answer.instances) == 20

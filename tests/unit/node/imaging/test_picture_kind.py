@@ -24,6 +24,7 @@ def _image(sop_class: str, modality: str, **header: str | tuple[str, ...]) -> In
         (_image(CT, "CT", ImageType=LOCALIZER), "localizer", "a localizer by Image Type"),
         (_image(CAPTURE, "DX", ConversionType="WSD"), "secondary_capture", "(Conversion Type WSD), which may be what"),
         (_image(CAPTURE, "CT"), "secondary_capture", "(without Conversion Type)"),
+        (_image(CT, "CT", ConversionType="WSD"), "secondary_capture", "made at a workstation (Conversion Type WSD)"),
         (_image(PET, "PT", CorrectedImage=("DECY", "SCAT")), "uncorrected", "its attenuation is not corrected"),
         (_image(DX, "DX", ImageType=("DERIVED", "SECONDARY", "SCREEN SAVE")), "secondary_capture", "says SCREEN SAVE"),
     ],
@@ -43,12 +44,14 @@ def test_what_is_no_picture_is_refused_unless_its_kind_is_taken_too(image: Insta
         _image(CAPTURE, "CR", ConversionType="DF"),
         _image(CAPTURE, "XC", ConversionType="WSD"),
         _image(CAPTURE, "OT"),
+        _image(CT, "CT", ConversionType="DV"),
+        _image(DX, "DX", ConversionType="WSD"),
         _image(DX, "DX", ImageType=("ORIGINAL", "PRIMARY", "SCOUT")),
         _image(CT, "CT", ImageType=("ORIGINAL", "PRIMARY", "AXIAL")),
         _image(PET, "PT", CorrectedImage=("DECY", "ATTN")),
         _image(PET, "PT"),
     ],
-    ids=["shown", "film", "photograph", "other", "scout film", "axial", "corrected", "silent"],
+    ids=["shown", "film", "photograph", "other", "device", "workstation", "scout film", "axial", "corrected", "silent"],
 )
 def test_a_picture_is_read(image: Instance) -> None:
     assert no_picture(image) is None
