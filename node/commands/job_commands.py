@@ -30,8 +30,9 @@ def _ledger(settings: "Settings") -> "Ledger":
     return Ledger(database.existing(settings.database_url))
 
 
-def _course(job: "Job", settings: "Settings", deliveries: "Sequence[Delivery]") -> str:
+def _course(job: "Job", ledger: "Ledger", settings: "Settings", deliveries: "Sequence[Delivery]") -> str:
     """Return why a job has no answer; else the answer, how long its parts took, and why nobody gets its documents."""
+    from ainode.node.jobs.leftovers import with_leftovers
     from ainode.node.jobs.withholding import sending_commands, silence_reason
     from ainode.node.offline.headlines import headline
     from ainode.node.reading.weights import WITHHELD
@@ -40,7 +41,7 @@ def _course(job: "Job", settings: "Settings", deliveries: "Sequence[Delivery]") 
     is_gone = job.route not in {route.name for route in settings.routes}
     gone = "routes.toml has its route no more" if is_gone else ""
     if job.reason:
-        return "; ".join(filter(None, (job.reason, withheld, gone)))
+        return "; ".join(filter(None, (with_leftovers(ledger, job.id, job.reason), withheld, gone)))
     parts = {"read": job.seconds, **job.overheads} if job.seconds else job.overheads
     durations = [f"{part} {seconds:.1f} s" for part, seconds in parts.items()]
     answer = [headline(job.result)] if job.result else []
@@ -83,7 +84,9 @@ def jobs(
     rows: list[tuple[object, ...]] = []
     for job in reversed(chosen):
         deliveries = ledger.deliveries(job.id)
-        rows.append((job.id, job.state, job.route, "", job.study_instance_uid, _course(job, settings, deliveries)))
+        job_state = "withdrawn" if job.withdrawn_at else job.state
+        course = _course(job, ledger, settings, deliveries)
+        rows.append((job.id, job_state, job.route, "", job.study_instance_uid, course))
         rows += map(_delivery_row, deliveries)
     if failed:
         rows += _workitem_rows(settings, study, is_given_up=True)

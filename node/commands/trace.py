@@ -13,6 +13,7 @@ from ainode.node.console.study.timeline import JobCourse, timeline
 from ainode.node.console.study.workitems import workitem_events
 from ainode.node.domain import UID
 from ainode.node.errors import ConfigError
+from ainode.node.jobs.leftovers import leftover_words
 from ainode.node.keeping.job_events import JobEvents
 from ainode.node.keeping.ledger import Ledger
 from ainode.node.keeping.records import Delivery, Job
@@ -37,6 +38,7 @@ def traced(engine: sa.Engine, study: UID, log: Path | None) -> list[tuple[str, s
             tuple(map(_without_quotations, ledger.deliveries(job.id))),
             events.get(job.id, ()),
             "" if job.reason else headline(job.result),
+            leftovers=leftover_words(ledger, job),
         )
         for job in jobs
     ]
@@ -65,7 +67,8 @@ def _row(step: Event) -> tuple[str, str, str, str]:
 
 
 def _identity(job: Job) -> tuple[str, str, str, str]:
-    return "", "", f"job {job.id}", f"route {job.route}, handler {job.handler}, now {job.state}"
+    state = "withdrawn" if job.withdrawn_at else job.state
+    return "", "", f"job {job.id}", f"route {job.route}, handler {job.handler}, now {state}"
 
 
 def _lines_about(log: Path, studies: Collection[str], jobs: Collection[str]) -> Iterator[Event]:

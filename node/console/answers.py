@@ -136,6 +136,8 @@ class Answer:
     is_refusal: bool = False
     refusal_code: str = ""
     deliveries: Mapping[str, tuple[str, int, int]] = field(default_factory=dict)
+    leftovers: Mapping[str, str] = field(default_factory=dict)
+    """of a withdrawn answer: what each archive still has, in words"""
 
     @property
     def reports(self) -> tuple[ShownDocument, ...]:

@@ -15,6 +15,7 @@ STATE_WORDS: Final = {
     EntryState.OUT_OF_SCOPE: "declined: not for the model",
     EntryState.FAILED: "failed",
     EntryState.CANCELLED: "cancelled",
+    EntryState.WITHDRAWN: "withdrawn",
     EntryState.SUPERSEDED: "replaced by a later reading",
 }
 """in the order in which a study goes through them"""

@@ -17,6 +17,7 @@ from ainode.node.errors import ImagesRejected, NodeError, OutOfResources
 from ainode.node.identity import wishes
 from ainode.node.imaging.rejections import Rejection, rejections
 from ainode.node.jobs.corrections import NO_ADDRESSEE, NO_RESULT, NO_ROUTE, REJECTED, Corrections
+from ainode.node.jobs.leftovers import with_leftovers
 from ainode.node.jobs.requests import request_of, route_of
 from ainode.node.jobs.stations import Stations
 from ainode.node.jobs.succession import outlived
@@ -144,8 +145,10 @@ class Readings:
         """Withdraw a job that has no result, and what was told of its study."""
         now = self._stations.now()
         self._try_to_withdraw(job, reason, self._corrections.superseded(job), now)
-        if self._stations.ledger.reject(job.id, f"withdrawn: {reason}", now):
-            log.warning("not read: %s", reason, extra={"action": "rejected", "job": job.id})
+        ledger = self._stations.ledger
+        if ledger.reject(job.id, f"withdrawn: {reason}", now):
+            words = with_leftovers(ledger, job.id, reason)
+            log.warning("not read: %s", words, extra={"action": "rejected", "job": job.id})
 
     def _withdraw_report(self, job: Job, reason: str, now: datetime) -> None:
         """Withdraw a result that no later job follows, at whoever was told of it; nothing more of it is sent."""
@@ -160,7 +163,8 @@ class Readings:
         ledger.notices.keep(correction_notices(settings, job, earlier_notices, None, reason=reason, at=now))
         kinds = wishes(settings, [document.destination for document in documents])
         if ledger.withdraw(job.id, documents, f"withdrawn: {reason}", now, wishes=kinds):
-            log.warning("result withdrawn: %s", reason, extra={"action": "withdrawn", "job": job.id})
+            words = with_leftovers(ledger, job.id, reason)
+            log.warning("result withdrawn: %s", words, extra={"action": "withdrawn", "job": job.id})
             self._wake(job.id)
         self._stations.wake_notifier()
 

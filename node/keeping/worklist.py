@@ -51,6 +51,8 @@ class EntryState(StrEnum):
     CANCELLED = JobState.CANCELLED.value
     SUPERSEDED = JobState.SUPERSEDED.value
     """shown only where the state is asked for"""
+    WITHDRAWN = "withdrawn"
+    """a job whose images are rejected, or whose result does not hold any more"""
     RECEIVING = "receiving"
     ANNOUNCED = "announced"
     NO_ROUTE = "no_route"
@@ -169,12 +171,16 @@ def _order(column: Callable[[str], sa.ColumnElement[Any]]) -> tuple[sa.ColumnEle
 
 def _jobs(scope: _Scope, condition: Condition, is_urgent: Condition, *, rank: int) -> sa.Select[Any]:
     criteria = scope.criteria
-    columns = _columns(Kind.JOB, jobs.c.id, jobs.c.study_instance_uid, jobs.c.queued_at, jobs.c.state)
+    is_withdrawn = jobs.c.withdrawn_at.is_not(None) & (jobs.c.state != JobState.SUPERSEDED)
+    state = sa.case((is_withdrawn, EntryState.WITHDRAWN.value), else_=jobs.c.state)
+    columns = _columns(Kind.JOB, jobs.c.id, jobs.c.study_instance_uid, jobs.c.queued_at, state)
     conditions = [condition, *_common(scope, jobs.c.study_instance_uid, jobs.c.queued_at)]
     if criteria.state is None:
         conditions.append(jobs.c.state != JobState.SUPERSEDED)
+    elif criteria.state is EntryState.WITHDRAWN:
+        conditions.append(is_withdrawn)
     else:
-        conditions.append(jobs.c.state == criteria.state.value)
+        conditions += [jobs.c.state == criteria.state.value, ~is_withdrawn]
     if criteria.route:
         conditions.append(jobs.c.route == criteria.route)
     conditions += _of_documents(criteria)

@@ -72,7 +72,6 @@ class Row:
     """whether the documents stay in the node because the weights are for demonstration"""
     mark: str = ""
     """`shadow` or `not sent`, by what the route was when the study was routed"""
-    is_withdrawn: bool = False
     """whether the result does not hold any more, though no other has its place"""
     waited_s: float | None = None
     """from the queue to the answer, less what the reading took, or to the last attempt without an answer; None where
@@ -129,7 +128,7 @@ def _present(connection: Connection, uids: Iterable[str]) -> frozenset[str]:
 
 
 def _jobs(connection: Connection, keys: Sequence[str]) -> Values:
-    times = ("queued_at", "reading_at", "finished_at", "withdrawn_at")
+    times = ("queued_at", "reading_at", "finished_at")
     names = (*times, "seconds", "reason", "withheld", "destinations", "mode")
     query = (
         sa.select(jobs.c.id, *(jobs.c[name] for name in names))
@@ -156,7 +155,6 @@ def _job_values(row: Any) -> dict[str, Any]:  # noqa: ANN401 - rows have the col
             RouteMode(row.mode) if row.mode else None,
             is_addressed=bool(row.withheld or json.loads(row.destinations)),
         ),
-        "is_withdrawn": row.withdrawn_at is not None,
         "waited_s": max((began_at - aware(row.queued_at)).total_seconds(), 0.0) if began_at else None,
         "took_s": took_s,
         "finished_at": finished_at,

@@ -1,5 +1,6 @@
 """Key Object Selections that say of images of a study that they are not to be used (IHE RAD TF-2 4.66)."""
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
@@ -19,8 +20,11 @@ from support.listener import Listener, listening  # noqa: E402
 from support.node import SPINE, RunningNode, configured, running  # noqa: E402
 from support.postgresql import postgresql_server  # noqa: E402
 from support.studies import WrittenStudy, statuses, written  # noqa: E402
+from typer.testing import CliRunner  # noqa: E402
 
 from ainode.node import testing  # noqa: E402
+from ainode.node.commands.job_commands import jobs_app  # noqa: E402
+from ainode.node.commands.trace import traced  # noqa: E402
 from ainode.node.domain import UID, DocumentKind, InstanceRef, JobState, Study  # noqa: E402
 from ainode.node.encoding import headers  # noqa: E402
 from ainode.node.imaging.rejections import rejection  # noqa: E402
@@ -157,8 +161,23 @@ def test_a_report_whose_images_are_all_rejected_is_withdrawn_and_no_other_is_mad
     assert b"113037 DCM Rejected for Patient Safety Reasons" in hospital.listener.messages[1]
     assert statuses_of(hospital.listener.messages[1]) == {"X"}
     assert len(hospital.archive.stored) == count
+    assert_leftovers_told(hospital, job.id)
     (entry,) = UnreadStudies(hospital.node.engine).of_study(hospital.uid)
     assert (entry.attribute, entry.route) == ("rejection notes", "")
+
+
+def assert_leftovers_told(hospital: Hospital, job: str) -> None:
+    """See that log and commands say which series are to be deleted in the archive, which nobody else can do."""
+    deliveries = [each for each in hospital.node.ledger.deliveries(job) if each.destination == "archive"]
+    series = dict.fromkeys(delivery.document.ref.series_instance_uid for delivery in deliveries)
+    listed = CliRunner().invoke(jobs_app, ["jobs", hospital.uid, "--config", str(hospital.node.config)]).output
+    steps = "\n".join(map(" ".join, traced(hospital.node.engine, hospital.uid, None)))
+    for text in (hospital.node.log.read_text(), listed, steps):
+        words = re.search(r"archive (?:may )?still ha(?:s|ve) (\d+) documents? of it, to be deleted there: (.+)", text)
+        assert words
+        assert (int(words[1]), set(re.findall(r"[\d.]{9,}\d", words[2]))) == (len(deliveries), set(series))
+    assert re.search(rf"{job} +withdrawn ", listed)
+    assert re.search(rf"job {job} .*now withdrawn", steps)
 
 
 @pytest.mark.parametrize("title", ["113000", "113030"])

@@ -28,6 +28,7 @@ from ainode.node.console.worklist.actions import REASONS
 from ainode.node.deciding.explanations import later_routes
 from ainode.node.domain import UID, UID_PATTERN, DeliveryState, JobState, Presence
 from ainode.node.errors import CannotRender
+from ainode.node.jobs.leftovers import leftover_words, leftovers
 from ainode.node.keeping.catalog import StoredInstance
 from ainode.node.keeping.job_events import JobEvents
 from ainode.node.keeping.patient_index import Labels, PatientIndex, naming
@@ -273,6 +274,7 @@ class StudyPage:
                 events.get(job.id, ()),
                 headline(job.result, job.reason),
                 reasons.get(job.route, ""),
+                leftover_words(self._parts.ledger, job),
             )
             for job in jobs
         ]
@@ -281,7 +283,12 @@ class StudyPage:
         """Return the answers that count: what nobody gets last; what is present first, what has no verdict last."""
         ledger = self._parts.ledger
         live_jobs = [job for job in reversed(jobs) if job.state is not JobState.SUPERSEDED]
-        answers = [answer_of(job, ledger.documents(job.id), self._deliveries(job), day) for job in live_jobs]
+        answers = [
+            replace(
+                answer_of(job, ledger.documents(job.id), self._deliveries(job), day), leftovers=leftovers(ledger, job)
+            )
+            for job in live_jobs
+        ]
         return tuple(sorted(answers, key=lambda answer: (bool(answer.job.mark), _PRESENCES.index(answer.presence))))
 
     def _others(self, study: UID) -> list[tuple[UID, Labels, date | None, list[tuple[str, str]]]]:

@@ -29,6 +29,8 @@ class JobCourse:
     headline: str = ""
     reason: str = ""
     """why the route matched"""
+    leftovers: str = ""
+    """what archives still have of a withdrawn result"""
 
 
 def timeline(
@@ -60,6 +62,8 @@ def fruitless_check(completions: Sequence[KeptCompletion], jobs: Sequence[Job]) 
     """Return the last look of the routes at a study, None if the look opened a job, or there is no reading yet."""
     if len(completions) < 2 or not jobs:  # noqa: PLR2004 - the first look has no reading before it
         return None
+    if any(job.withdrawn_at for job in jobs):  # then the images are others, or no route reads them any more
+        return None
     *_, previous, last = completions
     newest = max(jobs, key=lambda job: job.queued_at)
     # A look opens its jobs before it is written down, and one that fails is repeated: a job of the last look is newer
@@ -72,7 +76,7 @@ def _of_job(course: JobCourse, jobs: Sequence[Job]) -> Iterator[Event]:
     words = f"by {course.reason}" if course.reason else "the reading was queued"
     yield Event(job.queued_at, f"Matched by route {job.route}", words)
     yield from _earlier_attempts(job, course.events)
-    yield from _read(job, course.headline, course.events)
+    yield from _read(course)
     yield from _superseded(job, jobs)
     yield from delivered(job, course.deliveries, course.events)
 
@@ -126,7 +130,8 @@ def _counted(count: int) -> str:
     return counted(count, "image or object", "images or objects")
 
 
-def _read(job: Job, headline: str, events: Sequence[JobEvent]) -> Iterator[Event]:
+def _read(course: JobCourse) -> Iterator[Event]:
+    job = course.job
     if job.state is JobState.WAITING:
         yield Event(None, "Waiting to be read", job.reason, None, "busy")
         return
@@ -137,11 +142,12 @@ def _read(job: Job, headline: str, events: Sequence[JobEvent]) -> Iterator[Event
     if job.state is JobState.READING:
         yield Event(None, "Being read", "", None, "busy")
         return
-    yield from _answered(job, headline, events)
+    yield from _answered(course)
 
 
-def _answered(job: Job, headline: str, events: Sequence[JobEvent]) -> Iterator[Event]:
+def _answered(course: JobCourse) -> Iterator[Event]:
     """Yield the end of a reading: the answer and the documents, the refusal or the failure."""
+    job, headline, events = course.job, course.headline, course.events
     if job.finished_at is None:
         return
     compose_s = job.overheads.get("compose", 0.0)
@@ -153,7 +159,8 @@ def _answered(job: Job, headline: str, events: Sequence[JobEvent]) -> Iterator[E
         if compose_s and not is_refusal:
             yield Event(job.finished_at, "Documents made", _WITHHELD if job.withheld else "", compose_s)
     if job.withdrawn_at:
-        yield Event(job.withdrawn_at, "Withdrawn", job.reason.removeprefix("withdrawn: "), None, "warn")
+        words = "; ".join(filter(None, (job.reason.removeprefix("withdrawn: "), course.leftovers)))
+        yield Event(job.withdrawn_at, "Withdrawn", words, None, "warn")
     elif (
         not job.result and job.reason and (job.state in _ENDED or all(event.at != job.finished_at for event in events))
     ):

@@ -139,6 +139,7 @@ class WorklistPage:
             "may_act": topic.may_act,
             "is_open": topic.is_open,
             "state_words": STATE_WORDS,
+            "listeners": {peer.name for peer in self._parts.settings.with_self_test().peers if peer.is_listener},
             "clock": self._clock,
             "natural": natural_action,
         }
@@ -154,9 +155,9 @@ class WorklistPage:
 
 def natural_action(row: Row) -> tuple[str, str] | None:
     """Return name and words of what a person would do next to a row; None if nothing is due."""
-    if row.entry.state in {"failed", "cancelled"} and row.has_images and not row.is_withdrawn:
+    if row.entry.state in {"failed", "cancelled"} and row.has_images:
         return "read-again", "Read again"
-    if any(place.state == "failed" for place in row.whereabouts):
+    if row.entry.state != "withdrawn" and any(place.state == "failed" for place in row.whereabouts):
         return "deliver-again", "Deliver again"
     if row.entry.state == "waiting" and not row.entry.is_urgent:
         return "prioritize", "Read next"

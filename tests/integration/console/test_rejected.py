@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from integration.console.conftest import Browser, is_open, visit_of
+from integration.console.test_judgements import a_read_study
 from support import a_file, instance_ref
 from support.web_bench import Bench
 
@@ -65,3 +66,25 @@ def test_who_has_a_rejected_study_read_again_has_it_held_against_the_routes(reje
     announcement = rejected_bench.announcements.of(UID("1.2.3"))
     assert announcement
     assert announcement.read_now
+
+
+def test_the_pages_say_of_a_withdrawn_answer_what_is_to_be_deleted_in_which_archive(
+    rejected_bench: Bench, tmp_path: Path
+) -> None:
+    bench, name = rejected_bench, "b" * 32
+    (folder := tmp_path / "read").mkdir()
+    study = a_read_study(bench, folder, name)
+    operator = Browser(bench, Role.OPERATOR)
+    deliveries = bench.ledger.outbox.claim(name, "archive", NOW)
+    bench.ledger.outbox.sent(*deliveries, status=0, comment="", at=NOW)
+    sent = operator.get(study.page).text
+    assert "to be deleted" not in sent + operator.get("/console/").text
+    assert bench.ledger.withdraw(name, [], f"withdrawn: {REASON}", NOW, wishes={})
+    series = dict.fromkeys(each.document.ref.series_instance_uid for each in deliveries)
+    words = f"archive may still have {len(deliveries)} documents of it, to be deleted there: series {', '.join(series)}"
+    page = unescape(operator.get(study.page).text)
+    assert words in page
+    assert "still there, to be deleted" in page
+    for filters, is_there in (("", True), ("?state=withdrawn", True), ("?state=reported", False)):
+        rows = operator.get(f"/console/{filters}").text
+        assert ("still in archive, to be deleted" in rows) is is_there

@@ -91,6 +91,8 @@ def test_a_look_that_opens_a_job_or_is_repeated_until_it_succeeds_is_not_fruitle
     later = replace(READ, id="b", queued_at=after(45))
     assert "Nothing read again" not in named(events(READ, later, completions=[COMPLETE, again]))
     assert "Nothing read again" not in named(events(replace(READ, queued_at=after(11))))
+    withdrawn = replace(READ, withdrawn_at=after(49), reason="withdrawn: its images are rejected")
+    assert "Nothing read again" not in named(events(withdrawn, completions=[COMPLETE, again]))
 
 
 def test_a_study_that_was_sent_again_unchanged_says_when_and_that_nothing_was_read() -> None:
