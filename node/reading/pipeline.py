@@ -30,6 +30,7 @@ from ainode.node.imaging.subjects import NO_PATIENT, subject_reason
 from ainode.node.reading.acquired_images import missing_images
 from ainode.node.reading.attachments import attached_documents
 from ainode.node.reading.image_notes import image_notes
+from ainode.node.reading.left_out_images import left_out_images
 from ainode.node.reading.plain import plain
 from ainode.node.reading.unplaced import unplaced
 from ainode.node.reports import compose, text
@@ -138,6 +139,8 @@ def answer_of(study: Study, handler: Handler) -> Result | OutOfScope:
     selection = selection_of(study, handler)
     if isinstance(selection, Selection):
         answer = plain(handler.read(selection), (Result, OutOfScope), f"{about}: read()")
+        if isinstance(answer, Result):
+            answer = _with_parameters(answer, left_out_images(selection, study))
     else:
         answer = plain(selection, (OutOfScope,), f"{about}: select()")
     if isinstance(answer, OutOfScope) and not answer.evidence:

@@ -27,6 +27,7 @@ from ainode.node.domain import (
 )
 from ainode.node.encoding import headers
 from ainode.node.errors import BrokenSeries
+from ainode.node.identity import MODEL_NAME
 from ainode.node.keeping.spool import content_sha256
 from ainode.node.reading import pipeline
 from ainode.node.reading.verification import verified
@@ -244,3 +245,41 @@ def test_a_report_says_what_in_the_images_may_change_the_answer(
     assert all(note in text and "(1 of 1 images read)" in text for text in notes)
     report = next(item for item in reading.documents if item.kind is DocumentKind.STRUCTURED_REPORT)
     assert note.encode() in report.content
+
+
+class Partly(Obedient):
+    """Selects the images of the most rows."""
+
+    def select(self, study: Study) -> Selection | OutOfScope:
+        (series,) = study.series
+        rows = max(instance.text("Rows") for instance in series.instances)
+        chosen = tuple(instance for instance in series.instances if instance.text("Rows") == rows)
+        return Selection(study.study_instance_uid, (replace(series, instances=chosen),))
+
+
+@pytest.mark.parametrize(
+    ("others", "note"),
+    [
+        ([], ""),
+        ([{"Rows": 128}, {"Rows": 128}], "2 of 5 images of series {uid} are left out: "),
+        ([{"Rows": 128, "Modality": "CT", "ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}], ""),
+        ([{"Rows": 128, "ManufacturerModelName": MODEL_NAME}], ""),
+    ],
+    ids=["nothing", "images", "a localizer", "a picture of this node"],
+)
+def test_a_report_counts_the_images_of_a_series_that_were_left_out(
+    tmp_path: Path, others: list[dict[str, Any]], note: str
+) -> None:
+    images = [testing.noise(256, 512, seed=seed, BodyPartExamined="TSPINE") for seed in range(3)]
+    images += [testing.noise(other["Rows"], 512, seed=9 + number) for number, other in enumerate(others)]
+    files = [File(path, content_sha256(path)) for path in testing.write(images, tmp_path, study="now")]
+    uid = headers.instance(files[0].path, sha256="").ref.series_instance_uid
+    for number, other in enumerate(others, start=3):
+        files[number] = changed(files[number], {**other, "SeriesInstanceUID": uid})
+    reading = pipeline.read(Request(UID(testing.uid("now")), tuple(files), CONTEXT), Partly())
+    assert isinstance(reading.answer, Result)
+    text = dict(reading.answer.algorithm.parameters).get("left out", "")
+    assert text.startswith(note.format(uid=uid))
+    assert ("Rows is 256 and 128" in text) is bool(note)
+    report = next(item for item in reading.documents if item.kind is DocumentKind.STRUCTURED_REPORT)
+    assert (b"are left out" in report.content) is bool(note)
