@@ -10,14 +10,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from math import ceil
+from typing import Final
 
-from ainode.node.domain import Instance, Series, Study, counted
+from ainode.node.domain import Instance, InstanceRef, Series, Study, counted
 from ainode.node.settings import CompletenessTable
 
 _REMEMBERED_PAUSES = 20
 _QUANTILE = 0.95  # by nearest rank: of twenty pauses the second longest, so one odd pause changes nothing
 _SUFFICIENT_PAUSES = 5  # fewer pauses say nothing about the next one
 _MARGIN = 1.5  # how much longer than any usual pause the node waits
+# SOP classes that are about images and show none (PS3.4 B.5): presentation states, SR with key objects, documents.
+_ABOUT_IMAGES: Final = tuple(f"1.2.840.10008.5.1.4.1.1.{family}." for family in (11, 88, 104))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,11 @@ def verdict(progress: Progress, limits: CompletenessTable, now: datetime) -> Com
             max(due, *holding), f"{counted(len(holding), 'connection')} that brought images of it and may bring more"
         )
     return Complete(reason) if now >= due else Wait(due, f"waiting for {reason}")
+
+
+def is_image(ref: InstanceRef) -> bool:
+    """Whether an instance is an image or the like, and no document or presentation state about images."""
+    return not ref.sop_class_uid.startswith(_ABOUT_IMAGES)
 
 
 def _announced(series: Series) -> int:

@@ -45,9 +45,15 @@ class ArrivingStudy:
     progress: Progress
     associations: set[str] = field(default_factory=set)
     """open associations that carried the study"""
+    image_associations: set[str] = field(default_factory=set)
+    """those of them that brought images"""
+    has_images: bool = False
+    """whether images came since the study was routed"""
+    was_routed: bool = False
     released_at: datetime | None = None
+    """when the last association that brought images ended, if none has brought images since"""
     paused: bool = False
-    """whether a second association carried the study after a pause"""
+    """whether a second association brought images after a pause"""
     counted: bool = False
     announcement: Announcement | None = None
     failures: int = 0
@@ -117,7 +123,8 @@ class Watching:
         """
         watched = set(self._arriving)
         for study in self._catalog.unrouted():
-            self._watch(study, now)
+            if study not in watched:
+                self._watch(study, now).has_images = True  # nobody knows what came while it was not watched
         for study in self._announcements.requested():
             if study not in watched:
                 self.announced(study, now)
@@ -140,12 +147,8 @@ class Watching:
             self._unchanged.setdefault(event.association, set()).add(study)
             return
         arriving = self._watch(study, event.time, sender=self.calling_ae_title(event))
-        ended_at = arriving.released_at or self._routed.get(study)
-        if ended_at and event.association not in arriving.associations:
-            if event.ref not in self._own_documents(study):  # an archive that hands results on has paused in nothing
-                self._learn(arriving, (event.time - ended_at).total_seconds())
-            arriving.released_at, arriving.paused = None, True
-        self._routed.pop(study, None)
+        if event.association not in arriving.image_associations and self._is_image(event.ref, arriving):
+            self._note_images(arriving, event)
         arriving.associations.add(event.association)
         self._note_activity(arriving, event.time)
 
@@ -153,9 +156,11 @@ class Watching:
         """Note the end of an association; return the studies that came again unchanged, unless they did just before."""
         self._open.pop(event.association, None)
         for arriving in self._arriving.values():
+            if event.association in arriving.image_associations:
+                arriving.image_associations.discard(event.association)
+                arriving.released_at = event.time
             if event.association in arriving.associations:
                 arriving.associations.discard(event.association)
-                arriving.released_at = event.time
                 self._note_activity(arriving, event.time)
         unchanged = self._unchanged.pop(event.association, set()) - self._arriving.keys()
         return tuple(study for study in sorted(unchanged) if self._is_told(study, event.time))
@@ -255,10 +260,10 @@ class Watching:
         announcement = arriving.announcement
         if announcement and (announcement.read_now or announcement.expected is not None):
             self._announcements.settle(announcement)
-        elif not arriving.paused:
+        elif arriving.has_images and not arriving.paused:
             self._learn(arriving, 0.0)
         del self._arriving[study]
-        self._routed[study] = arriving.progress.last_activity
+        self._routed[study] = arriving.released_at or arriving.progress.last_activity
         _forget_first(self._routed)
 
     def _watch(self, study: UID, now: datetime, *, sender: str = "") -> ArrivingStudy:
@@ -267,9 +272,26 @@ class Watching:
             ae_title = sender or self._catalog.sender(study)
             history = SenderHistory(tuple(self._catalog.sender_history(ae_title) or ()))
             arriving = ArrivingStudy(ae_title, Progress(received=0, last_activity=now, history=history))
+            arriving.was_routed = self._catalog.was_routed(study)
+            arriving.released_at = self._routed.pop(study, None)
             arriving.expect(self._announcements.of(study))
             self._arriving[study] = arriving
         return self._arriving[study]
+
+    def _is_image(self, ref: InstanceRef, arriving: ArrivingStudy) -> bool:
+        """Whether an instance is an image of a sender; an archive that hands the node's documents on sends none."""
+        if not completeness.is_image(ref):
+            return False
+        may_be_own = arriving.was_routed or arriving.released_at
+        return not (may_be_own and ref in self._own_documents(ref.study_instance_uid))
+
+    def _note_images(self, arriving: ArrivingStudy, event: InstanceStored) -> None:
+        """Note the first image of an association."""
+        if arriving.released_at:
+            self._learn(arriving, (event.time - arriving.released_at).total_seconds())
+            arriving.released_at, arriving.paused = None, True
+        arriving.image_associations.add(event.association)
+        arriving.has_images = True
 
     def _note_activity(self, arriving: ArrivingStudy, at: datetime) -> None:
         open_since = tuple(self._open[name].time for name in arriving.associations if name in self._open)

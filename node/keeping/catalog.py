@@ -242,6 +242,12 @@ class Catalog:
             rows = connection.execute(query.order_by(studies.c.last_received_at))
             return {UID(row.study_instance_uid): "; ".join(filter(None, (row.problem, row.fault))) for row in rows}
 
+    def was_routed(self, study: UID) -> bool:
+        """Whether the study was routed, with the content of now or of before."""
+        query = sa.select(studies.c.content_hash != "").where(studies.c.study_instance_uid == study)
+        with self._engine.connect() as connection:
+            return bool(connection.execute(query).scalar())
+
     def is_routed(self, study: UID) -> bool:
         """Whether the content of the study is the content that was last routed."""
         query = sa.select(studies.c.is_routed).where(studies.c.study_instance_uid == study)
