@@ -178,7 +178,7 @@ def export(
     from ainode.node.keeping.catalog import Catalog
     from ainode.node.keeping.data_folder import refuse_another
     from ainode.node.offline import export as exporting
-    from ainode.node.offline.deidentification import Pseudonyms
+    from ainode.node.offline.deidentification import LETTERS, Pseudonyms
 
     settings = settings_of(config)
     engine = database.existing(settings.database_url)
@@ -195,5 +195,9 @@ def export(
         exporting.write_crosswalk(crosswalk, done)
     for (uid, reason), count in sorted(done.left_out.items()):
         print(f"{uid}: {count} stayed here: {reason}", file=sys.stderr)
+    if any(LETTERS in reason for _, reason in done.left_out):
+        print("look at the pixels: if no name, face or date is in them, --pixels-seen lets them leave", file=sys.stderr)
+    if not done.studies:
+        print(f"nothing left, {out} is empty", file=sys.stderr)
     if done.left_out:
         raise typer.Exit(_SOMETHING_STAYED)

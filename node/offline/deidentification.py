@@ -41,6 +41,7 @@ from ainode.node.offline.copied_pixels import copied_pixels
 
 # Of these alone an original image comes straight from a detector, without a letter in its pixels; a Secondary Capture
 # or a picture in color that says so is a screen.
+LETTERS: Final = "may have letters in its pixels"
 _WITHOUT_LETTERS: Final = frozenset(
     {
         *(CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage),
@@ -125,18 +126,26 @@ def refusal(dataset: Dataset, *, pixels_were_seen: bool = False) -> str:
     if str(dataset.get("RecognizableVisualFeatures") or "") == "YES":
         return "shows a person who can be recognized (Recognizable Visual Features)"
     stated = str(dataset.get("BurnedInAnnotation") or "")
-    image_type = [str(value) for value in dataset.get("ImageType") or ()]
-    is_from_a_detector = (
-        dataset.get("SOPClassUID") in _WITHOUT_LETTERS
-        and dataset.get("Modality") in _DETECTORS
-        and not any(word in value for value in image_type for word in _SCREENS)
-        and "ConversionType" not in dataset
-        and dataset.get("PhotometricInterpretation") in _GRAYS
-        and image_type[:2] == ["ORIGINAL", "PRIMARY"]
-    )
-    if stated == "NO" or (not stated and is_from_a_detector):
+    doubt = "" if stated else _doubt(dataset)
+    if stated == "NO" or not (stated or doubt):
         return ""
-    return "may have letters in its pixels (Burned In Annotation is not NO)"
+    cause = "not NO" if stated else f"absent, and {doubt}"
+    return f"{LETTERS} (Burned In Annotation is {cause})"
+
+
+def _doubt(dataset: Dataset) -> str:
+    """Return why an image may be no original image of a detector, '' if it is one."""
+    image_type = [str(value) for value in dataset.get("ImageType") or ()]
+    is_original = image_type[:2] == ["ORIGINAL", "PRIMARY"]
+    conditions = (
+        (dataset.get("SOPClassUID") in _WITHOUT_LETTERS, "its SOP class is of images that may have letters"),
+        (dataset.get("Modality") in _DETECTORS, f"its Modality is none of {', '.join(sorted(_DETECTORS))}"),
+        (is_original, "its Image Type does not begin with ORIGINAL, PRIMARY"),
+        (not any(word in value for value in image_type for word in _SCREENS), "its Image Type names a screen"),
+        ("ConversionType" not in dataset, "it has a Conversion Type"),
+        (dataset.get("PhotometricInterpretation") in _GRAYS, "its Photometric Interpretation is not of grays"),
+    )
+    return next((words for holds, words in conditions if not holds), "")
 
 
 def deidentified(dataset: Dataset, pseudonyms: Pseudonyms) -> Dataset:

@@ -79,7 +79,8 @@ def export(
 ) -> Export:
     """Write de-identified copies of the images of studies into a new folder; what may not leave is counted.
 
-    Raises: ConfigError if the folder is not empty, if the node does not hold a study, or if nothing of it may leave.
+    Where nothing may leave, the folder stays empty.
+    Raises: ConfigError if the folder is not empty, or if the node does not hold a study.
     """
     if folder.exists() and any(folder.iterdir()):
         raise ConfigError(f"{folder}: is not empty; copies of other patients may lie in it")
@@ -94,8 +95,7 @@ def export(
         if exported is not None:
             done.studies.append(exported)
     if not done.studies:
-        reasons = "; ".join(sorted({reason for _, reason in done.left_out}))
-        raise ConfigError(f"nothing may leave: each object {reasons}")
+        return done
     rows = [[study.folder, "", study.patient] for study in done.studies]
     _write_for_owner(folder / "truths.csv", [["path", "label", "patient"], *rows])
     return done

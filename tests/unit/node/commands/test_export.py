@@ -67,7 +67,8 @@ def exported(config: Path, out: Path, *words: str | Path) -> tuple[int, str]:
 def test_copies_lead_back_to_nobody_and_the_table_of_truths_waits_for_labels(config: Path, tmp_path: Path) -> None:
     code, printed = exported(config, out := tmp_path / "out")
     assert code == 3
-    assert "1 stayed here: may have letters in its pixels" in printed
+    assert "1 stayed here: may have letters in its pixels (Burned In Annotation is not NO)" in printed
+    assert "--pixels-seen" in printed
     files = [path for path in out.rglob("*") if path.is_file()]
     assert sorted(path.suffix for path in files) == [".csv", *[".dcm"] * 4]
     originals = {testing.uid(study) for study in ("first", "second")}
@@ -96,6 +97,18 @@ def test_an_image_whose_frames_are_damaged_is_counted_and_the_others_leave(
     code, printed = exported(config, tmp_path / "out")
     assert (code, len(list((tmp_path / "out").rglob("*.dcm")))) == (3, 3)
     assert f"1 stayed here: {reason}" in printed
+
+
+def test_where_nothing_may_leave_the_command_says_why_and_what_lets_it_leave(config: Path, tmp_path: Path) -> None:
+    for path in (tmp_path / "data").rglob("*.dcm"):
+        image = dcmread(path)
+        image.pop("BurnedInAnnotation", None)
+        image.save_as(path)
+    code, printed = exported(config, out := tmp_path / "out")
+    assert (code, list(out.iterdir())) == (3, [])
+    assert "3 stayed here: may have letters in its pixels (Burned In Annotation is absent, and its SOP class" in printed
+    assert "--pixels-seen lets them leave" in printed
+    assert "is empty" in printed
 
 
 def test_an_image_whose_pixels_a_person_has_seen_leaves(config: Path, tmp_path: Path) -> None:
