@@ -66,7 +66,7 @@ def typed(part: str, node: RunningNode, backup: Path, server: PostgreSQL | None)
     script = re.sub(r"\b(DATABASE|DATA|BACKUP)\b", lambda match: names[match[0]], "\n".join(commands))
     client = {"PGHOST": str(server.folder), "PGUSER": "ainode"} if server else {}
     path = os.pathsep.join([*([str(server.binaries)] if server else []), os.environ["PATH"]])
-    subprocess.run(["bash", "-e", "-c", script], check=True, env={**os.environ, **client, "PATH": path})
+    subprocess.run(["bash", "-e", "-c", script], check=True, env={**os.environ, **client, "PATH": path}, umask=0o022)
 
 
 def back_up(node: RunningNode, backup: Path, server: PostgreSQL | None) -> None:
@@ -122,6 +122,8 @@ def test_a_node_with_a_thousand_jobs_is_restored_from_a_backup_that_was_made_whi
             kept_files = files(node.folder / "data" / "models")
             assert all(f"`{path.name.partition('-')[0]}" in GUIDE for path in (node.folder / "data").iterdir())
             back_up(node, tmp_path / "backup", postgresql)
+            (copy,) = [*(tmp_path / "backup").glob("catalog.sqlite"), *(tmp_path / "backup").glob("ainode.dump")]
+            assert copy.stat().st_mode & 0o077 == 0
             kept = counts(node.engine)
             assert kept["jobs"] > JOBS * 0.9
             jobs = [job.id for job in node.ledger.jobs()]
