@@ -319,7 +319,10 @@ def test_a_date_that_is_not_whole_or_more_than_one_goes_where_dates_are_shifted(
     ("header", "reason"),
     [
         ({**AXIAL, "BurnedInAnnotation": ""}, ""),
-        ({**AXIAL, "ImageType": "DERIVED\\SECONDARY\\SCREEN SAVE", "BurnedInAnnotation": ""}, "does not begin with ORIGINAL, PRIMARY"),
+        (
+            {**AXIAL, "ImageType": "DERIVED\\SECONDARY\\SCREEN SAVE", "BurnedInAnnotation": ""},
+            "its Image Type does not",
+        ),
         ({**AXIAL, "BurnedInAnnotation": "YES"}, "letters"),
         ({**AXIAL, "SOPClassUID": SecondaryCaptureImageStorage, "BurnedInAnnotation": ""}, "its SOP class"),
         ({**AXIAL, "Modality": "OT", "BurnedInAnnotation": ""}, "its Modality is none of"),
