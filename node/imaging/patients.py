@@ -36,19 +36,44 @@ def patient_contradiction(instances: Iterable[Instance]) -> str:
     return _name_contradiction(patients)
 
 
-def _name_contradiction(patients: Collection[Patient]) -> str:
-    """Return that two names have no word in common where no Patient ID says that both are of one patient.
+def patient_notes(instances: Iterable[Instance]) -> tuple[str, ...]:
+    """Return a sentence for each thing that leaves a doubt whose the instances are, and contradicts nothing.
 
-    A marriage, a correction or another order of words leaves a word. Names of other letters cannot be compared.
+    Values are never named. A name may have been corrected, and a patient may have got an ID.
     """
-    without_id = any(not patient.patient_id for patient in patients)
-    names = [words for patient in patients if (words := _latin_words(patient.name))] if without_id else []
-    if not any(first.isdisjoint(second) for first, second in combinations(names, 2)):
+    patients = [instance.patient for instance in instances if not is_ours(instance)]
+    without_id = sum(not patient.patient_id for patient in patients)
+    notes = []
+    if 0 < without_id < len(patients):
+        notes.append(
+            f"{without_id} of {len(patients)} objects of this study have no Patient ID (0010,0020), which the others "
+            "have: no identifier says that all are of one patient."
+        )
+    if _have_other_names(patients):
+        notes.append(
+            "Values of Patient's Name (0010,0010) in this study have no word in common: a name was corrected, or "
+            "images are of another patient."
+        )
+    return tuple(notes)
+
+
+def _name_contradiction(patients: Collection[Patient]) -> str:
+    """Return that two names have no word in common where no Patient ID says that both are of one patient."""
+    if all(patient.patient_id for patient in patients) or not _have_other_names(patients):
         return ""
     return (
         "an image of this study has no Patient ID (0010,0020), and values of Patient's Name (0010,0010) have no word "
         "in common: they may not be of one patient; correct the study in the archive and send it again"
     )
+
+
+def _have_other_names(patients: Iterable[Patient]) -> bool:
+    """Return whether two names have no word in common.
+
+    A marriage, a correction or another order of words leaves a word. Names of other letters cannot be compared.
+    """
+    names = {words for patient in patients if (words := _latin_words(patient.name))}
+    return any(first.isdisjoint(second) for first, second in combinations(names, 2))
 
 
 def _latin_words(name: str) -> frozenset[str]:

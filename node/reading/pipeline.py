@@ -25,7 +25,7 @@ from ainode.node.domain import (
 from ainode.node.encoding import headers
 from ainode.node.identity import is_ours
 from ainode.node.imaging.naming import with_names
-from ainode.node.imaging.patients import TWO_PATIENTS, patient_contradiction
+from ainode.node.imaging.patients import TWO_PATIENTS, patient_contradiction, patient_notes
 from ainode.node.imaging.subjects import NO_PATIENT, subject_reason
 from ainode.node.reading.acquired_images import missing_images
 from ainode.node.reading.attachments import attached_documents
@@ -44,10 +44,11 @@ def read(request: Request, handler: Handler, on_early: OnEarly = nothing_early) 
     started = time.monotonic()
     study = _study(request)
     refusal = request.refusal or patient_contradiction(study.instances)
-    answer = _two_patients(study, refusal) if refusal else _with_notes(answer_of(study, handler), request.notes)
+    notes = (*request.notes, *patient_notes(study.instances))
+    answer = _two_patients(study, refusal) if refusal else _with_notes(answer_of(study, handler), notes)
     if isinstance(answer, Result):
-        notes = (*unplaced(answer, study), *missing_images(answer, study), *image_notes(answer, study))
-        answer = _with_parameters(answer, notes)
+        parameters = (*unplaced(answer, study), *missing_images(answer, study), *image_notes(answer, study))
+        answer = _with_parameters(answer, parameters)
     else:
         answer = dataclasses.replace(answer, words=with_names(answer.reason, study))
     instances = (instance for item in (study, *study.priors) for instance in item.instances)

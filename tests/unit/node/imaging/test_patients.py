@@ -10,7 +10,7 @@ from support import a_file
 from ainode.node.domain import Instance, Patient
 from ainode.node.encoding import headers
 from ainode.node.identity import MODEL_NAME
-from ainode.node.imaging.patients import patient_contradiction
+from ainode.node.imaging.patients import patient_contradiction, patient_notes
 
 ANNA = Patient("ID-ALPHA", "", "19500101", name="Alpha^Anna", sex="F")
 
@@ -107,6 +107,33 @@ def test_names_that_share_a_word_or_cannot_be_compared_contradict_none(image: In
 def test_an_equal_patient_id_joins_two_names(image: Instance) -> None:
     patients = [ANNA, replace(ANNA, name="Gamma^Berta")]
     assert patient_contradiction([replace(image, patient=patient) for patient in patients]) == ""
+
+
+@pytest.mark.parametrize(
+    ("others", "words"),
+    [
+        ([replace(ANNA, name="Gamma^Berta")], ["Patient's Name (0010,0010) in this study have no word in common"]),
+        ([replace(ANNA, patient_id="")], ["1 of 2 objects of this study have no Patient ID (0010,0020)"]),
+        ([replace(ANNA, name="Anna^Gamma"), replace(ANNA, name="")], []),
+        ([Patient("ID-ALPHA")], []),
+    ],
+    ids=["other names under one ID", "no ID beside an ID", "a shared word", "no name"],
+)
+def test_a_doubt_whose_images_are_is_noted_and_names_no_value(
+    image: Instance, others: list[Patient], words: list[str]
+) -> None:
+    instances = [replace(image, patient=patient) for patient in (ANNA, *others)]
+    assert patient_contradiction(instances) == ""
+    notes = patient_notes(instances)
+    assert len(notes) == len(words)
+    assert all(text in note for text, note in zip(words, notes, strict=True))
+    assert not any(value.lower() in note.lower() for value in ("Alpha", "Anna", "Gamma", "Berta") for note in notes)
+
+
+def test_studies_without_any_patient_id_and_documents_of_this_node_raise_no_doubt(image: Instance) -> None:
+    report = replace(image, patient=replace(ANNA, name="Gamma^Berta"), header={"ManufacturerModelName": MODEL_NAME})
+    assert patient_notes([replace(image, patient=Patient(name="Alpha^Anna"))] * 2) == ()
+    assert patient_notes([replace(image, patient=ANNA), report]) == ()
 
 
 @pytest.mark.parametrize("sex", ["", "O", "f"])

@@ -283,3 +283,21 @@ def test_a_report_counts_the_images_of_a_series_that_were_left_out(
     assert ("Rows is 256 and 128" in text) is bool(note)
     report = next(item for item in reading.documents if item.kind is DocumentKind.STRUCTURED_REPORT)
     assert (b"are left out" in report.content) is bool(note)
+
+
+@pytest.mark.parametrize("description", ["read", "decline"])
+def test_a_report_and_a_refusal_say_that_names_under_one_patient_id_have_no_word_in_common(
+    tmp_path: Path, description: str
+) -> None:
+    images = [testing.noise(256, 512, seed=seed, SeriesDescription=description) for seed in range(2)]
+    paths = testing.write(images, tmp_path, study="now")
+    files = [
+        changed(File(path, ""), {"PatientID": "ID", "PatientName": name})
+        for path, name in zip(paths, ("Alpha^Anna", "Gamma^Berta"), strict=True)
+    ]
+    request = Request(UID(testing.uid("now")), tuple(files), CONTEXT, report_out_of_scope=True)
+    reading = pipeline.read(request, Obedient())
+    assert isinstance(reading.answer, Result) is (description == "read")
+    report = next(item for item in reading.documents if item.kind is DocumentKind.STRUCTURED_REPORT)
+    assert b"Patient's Name (0010,0010) in this study have no word in common" in report.content
+    assert "Gamma" not in reading.summary
