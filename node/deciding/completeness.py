@@ -58,6 +58,8 @@ class Progress:
     history: SenderHistory = SenderHistory()
     requested: bool = False
     """whether somebody requested a reading of what arrived"""
+    is_noted: bool = False
+    """whether a key object came for a study that was routed, and no image since"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,8 @@ def verdict(progress: Progress, limits: CompletenessTable, now: datetime) -> Com
     """
     if progress.requested:
         return Complete("somebody asked for it")
+    if progress.is_noted and not progress.open_since:
+        return Complete("a key object came without images for a study that was routed before")
     silence_s, reason = _silence(progress, limits)
     due = progress.last_activity + timedelta(seconds=silence_s)
     ends = (since + timedelta(seconds=limits.limit_s) for since in progress.open_since)

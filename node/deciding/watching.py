@@ -15,6 +15,7 @@ from ainode.node.deciding import completeness
 from ainode.node.deciding.completeness import Complete, Progress, SenderHistory, Wait
 from ainode.node.domain import UID, Instance, InstanceRef, Study
 from ainode.node.domain.pauses import back_off_s
+from ainode.node.imaging.rejections import is_key_object
 from ainode.node.keeping.announcements import Announcement, Announcements, Fetching
 from ainode.node.keeping.catalog import Catalog
 from ainode.node.receiving.events import AssociationEnded, AssociationOpened, InstanceStored
@@ -49,6 +50,8 @@ class ArrivingStudy:
     """those of them that brought images"""
     has_images: bool = False
     """whether images came since the study was routed"""
+    has_key_object: bool = False
+    """whether a key object came since the study was routed"""
     was_routed: bool = False
     released_at: datetime | None = None
     """when the last association that brought images ended, if none has brought images since"""
@@ -149,6 +152,7 @@ class Watching:
         arriving = self._watch(study, event.time, sender=self.calling_ae_title(event))
         if event.association not in arriving.image_associations and self._is_image(event.ref, arriving):
             self._note_images(arriving, event)
+        arriving.has_key_object |= is_key_object(event.ref)
         arriving.associations.add(event.association)
         self._note_activity(arriving, event.time)
 
@@ -295,7 +299,8 @@ class Watching:
 
     def _note_activity(self, arriving: ArrivingStudy, at: datetime) -> None:
         open_since = tuple(self._open[name].time for name in arriving.associations if name in self._open)
-        arriving.update(last_activity=at, open_since=open_since)
+        is_noted = arriving.was_routed and arriving.has_key_object and not arriving.has_images
+        arriving.update(last_activity=at, open_since=open_since, is_noted=is_noted)
         arriving.counted, arriving.complete_at = False, None
 
     def _learn(self, arriving: ArrivingStudy, pause_s: float) -> None:

@@ -180,6 +180,20 @@ def assert_leftovers_told(hospital: Hospital, job: str) -> None:
     assert re.search(rf"job {job} .*now withdrawn", steps)
 
 
+def test_a_note_on_what_was_read_acts_without_the_silence_of_its_sender(tmp_path: Path) -> None:
+    with hospital_in(tmp_path) as hospital:
+        hospital.send(*hospital.study.paths)
+        job, _ = hospital.node.read(hospital.study.uid)
+        hospital.node.stop()
+        configuration = hospital.node.config.read_text()
+        patient, count = re.subn(r"(min|max)_silence_s = [\d.]+", r"\1_silence_s = 300.0", configuration)
+        assert count == 2
+        hospital.node.config.write_text(patient)
+        hospital.node.start()
+        hospital.send(hospital.note("113037", *hospital.study.paths))
+        hospital.node.until(lambda: bool(hospital.node.ledger.job(job.id).withdrawn_at), within_s=60)
+
+
 @pytest.mark.parametrize("title", ["113000", "113030"])
 def test_a_key_object_selection_that_rejects_nothing_changes_nothing(hospital: Hospital, title: str) -> None:
     hospital.send(*hospital.study.paths)

@@ -4,7 +4,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from support.intake_bench import NOW, STUDY, IntakeBench, intake_bench
+from support.intake_bench import BREATH, NOW, STUDY, IntakeBench, intake_bench
 from support.key_objects import key_object
 
 from ainode.node.archive.store import Outgoing
@@ -48,11 +48,39 @@ def read(bench: IntakeBench) -> None:
     assert len(bench.opened) == 1
 
 
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_a_key_object_for_a_study_that_was_routed_acts_once_its_association_ended(
+    bench: IntakeBench, *, is_restarted: bool
+) -> None:
+    read(bench)
+    if is_restarted:
+        bench.restart()
+    send_note(bench)
+    assert "rejected by 113001 DCM" in bench.catalog.problem(STUDY)
+    assert bench.catalog.is_routed(STUDY)
+
+
+def test_a_key_object_that_comes_with_an_image_waits_for_more_of_them(bench: IntakeBench) -> None:
+    read(bench)
+    send_note(bench, bench.stored("note", 2, LATE))
+    bench.intake.route_complete(LATE + BREATH)
+    assert not bench.catalog.is_routed(STUDY)
+    bench.intake.route_complete(LATE + timedelta(seconds=61))
+    assert bench.catalog.is_routed(STUDY)
+
+
+def test_a_key_object_for_a_study_that_is_not_routed_yet_does_not_end_the_wait_for_its_images(
+    bench: IntakeBench,
+) -> None:
+    bench.send(1, at=NOW)
+    send_note(bench)
+    assert not bench.catalog.is_routed(STUDY)
+
+
 def test_a_late_key_object_teaches_no_pause(bench: IntakeBench) -> None:
     read(bench)
     known = bench.catalog.sender_history("PACS")
     send_note(bench)
-    bench.intake.route_complete(LATE + timedelta(seconds=61))
     assert bench.catalog.is_routed(STUDY)
     assert bench.catalog.sender_history("PACS") == known
 
@@ -70,7 +98,6 @@ def test_a_late_presentation_state_or_report_teaches_no_pause(bench: IntakeBench
 def test_an_image_that_comes_after_a_late_key_object_teaches_the_pause_since_the_last_image(bench: IntakeBench) -> None:
     read(bench)
     send_note(bench)
-    bench.intake.route_complete(LATE + timedelta(seconds=61))
-    at = LATE + timedelta(seconds=70)
+    at = LATE + timedelta(seconds=10)
     bench.send(2, at=at)
     assert bench.catalog.sender_history("PACS")[-1] == (at - NOW).total_seconds()
