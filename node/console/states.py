@@ -9,6 +9,7 @@ STATE_WORDS: Final = {
     EntryState.RECEIVING: "receiving",
     EntryState.NO_ROUTE: "no route matched",
     EntryState.SET_ASIDE: "files unusable",
+    EntryState.REJECTED: "rejected by a note",
     EntryState.WAITING: "waiting",
     EntryState.READING: "being read",
     EntryState.REPORTED: "read",

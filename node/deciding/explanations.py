@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
+from ainode.node.deciding.stored_study import ANY_ROUTE
 from ainode.node.domain import UID
 from ainode.node.keeping.unread import Mismatch, UnreadReason
 from ainode.node.routes import NOT_KEPT, NOT_SHOWN, Check, Route, RouteDecision, remedy
@@ -119,3 +120,8 @@ def _failures(decision: RouteDecision) -> int:
 
 def _replaced(decision: RouteDecision, change: Callable[[Check], Check]) -> RouteDecision:
     return replace(decision, checks=tuple(map(change, decision.checks)))
+
+
+def of_rejection(explanation: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return what an explanation says of rejected images; what routes say of the note that is left helps nobody."""
+    return [decision for decision in explanation if decision["route"] == ANY_ROUTE]

@@ -30,7 +30,7 @@ from ainode.node.keeping.announcements import Announcements
 from ainode.node.keeping.catalog import Catalog, Completion
 from ainode.node.keeping.records import Job
 from ainode.node.keeping.spool import Spool, Spooled
-from ainode.node.keeping.unread import Mismatch
+from ainode.node.keeping.unread import Mismatch, UnreadReason
 from ainode.node.reading.weights import HandlerWeights
 from ainode.node.receiving.events import AssociationEnded, AssociationOpened, InstanceStored
 from ainode.node.routes import Route, RouteDecision, RouteMode
@@ -277,14 +277,17 @@ class Intake:
                 if mismatch:
                     sentence = "no route takes the study; `ainode explain %s` says why"
                     log.info(sentence, study_uid, extra=about | {"action": "no_route"})
+                if mismatch and mismatch.reason is UnreadReason.REJECTED:
+                    self._doors.label(readable.arrived)  # what is left may be the note alone
                 self._mark_routed(study_uid, content, decisions + readable.decisions(), completion, mismatch)
 
     def _mismatch(self, readable: ReadableStudy, decisions: Iterable[RouteDecision]) -> Mismatch | None:
         """Return why no route takes a study: a rejection where a route would take it with what is rejected."""
-        mismatch, routes = nearest_mismatch(decisions), self._settings.routes
-        if mismatch and readable.rejected and not nearest_mismatch(router.decide(readable.arrived, routes)):
-            return readable.rejected[0].mismatch()
-        return mismatch
+        mismatch = nearest_mismatch(decisions)
+        if not (mismatch and readable.rejected):
+            return mismatch
+        of_arrived = nearest_mismatch(router.decide(readable.arrived, self._settings.routes))
+        return of_arrived or replace(readable.rejected[0].mismatch(), reason=UnreadReason.REJECTED)
 
     def _open_jobs(self, study: Study, arriving: ArrivingStudy, now: datetime) -> None:
         """Open a job for each route that takes a series of the study; a route that fails costs no other route.

@@ -17,7 +17,7 @@ from ainode.node.domain import UID, InstanceRef
 from ainode.node.identity import content_hash
 from ainode.node.keeping.database import aware, chunks, insert, reference, reference_values
 from ainode.node.keeping.schema import completions, instances, jobs, mismatches, senders, studies
-from ainode.node.keeping.unread import Mismatch, replace_mismatch
+from ainode.node.keeping.unread import Mismatch, UnreadReason, replace_mismatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +231,12 @@ class Catalog:
         query = sa.select(studies.c.problem).where(studies.c.study_instance_uid == study)
         with self._engine.connect() as connection:
             return connection.execute(query).scalar() or ""
+
+    def is_rejected(self, study: UID) -> bool:
+        """Return whether no route took the study because rejection notes name its images."""
+        query = sa.select(mismatches.c.reason).where(mismatches.c.study_instance_uid == study)
+        with self._engine.connect() as connection:
+            return connection.execute(query).scalar() == UnreadReason.REJECTED
 
     def problems(self, study: UID | None = None) -> dict[UID, str]:
         """Return Study Instance UID -> what could not be read or routed, for every study with a problem, or for one."""

@@ -28,6 +28,8 @@ class UnreadReason(StrEnum):
     """no route matched a series of the study"""
     SET_ASIDE = "set_aside"
     """its files and the index disagree, or no file can be read"""
+    REJECTED = "rejected"
+    """rejection notes name the images that a route would take"""
     DECLINED = "declined"
     """the model, or the node before the model, refused what the route chose"""
     FAILED = "failed"
@@ -45,9 +47,9 @@ class Mismatch:
     """The condition that kept a study from the route that was nearest to it."""
 
     reason: UnreadReason
-    """no_route or set_aside"""
+    """no_route, set_aside or rejected"""
     route: str
-    """'' where the study is set aside"""
+    """'' where the study is set aside or rejected"""
     series_instance_uid: UID
     attribute: str
     expected: str

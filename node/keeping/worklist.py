@@ -57,6 +57,7 @@ class EntryState(StrEnum):
     ANNOUNCED = "announced"
     NO_ROUTE = "no_route"
     SET_ASIDE = "set_aside"
+    REJECTED = "rejected"
 
 
 class DocumentsState(StrEnum):
@@ -158,7 +159,7 @@ def _parts(criteria: Criteria) -> Iterator[sa.Select[Any]]:
         return
     if criteria.state in {None, EntryState.RECEIVING, EntryState.FAILED}:
         yield _received(scope)
-    if criteria.state in {None, EntryState.NO_ROUTE, EntryState.SET_ASIDE}:
+    if criteria.state in {None, EntryState.NO_ROUTE, EntryState.SET_ASIDE, EntryState.REJECTED}:
         yield _unmatched(scope)
     if criteria.state in {None, EntryState.ANNOUNCED, EntryState.FAILED}:
         yield _announced(scope)

@@ -180,7 +180,7 @@ def _received(connection: Connection, uids: Sequence[str]) -> Values:
 
 
 def _unmatched(connection: Connection, uids: Sequence[str]) -> Values:
-    names = ("route", "attribute", "expected", "value")
+    names = ("route", "attribute", "expected", "value", "reason")
     is_self_test = mismatches.c.study_instance_uid.in_(self_tests()) & (mismatches.c.reason == UnreadReason.NO_ROUTE)
     query = sa.select(mismatches.c.study_instance_uid, *(mismatches.c[name] for name in names))
     query = query.add_columns(is_self_test.label("is_self_test"))
@@ -191,6 +191,8 @@ def _unmatched(connection: Connection, uids: Sequence[str]) -> Values:
 def _mismatch(row: Any) -> str:  # noqa: ANN401 - rows have the columns of their query
     if row.is_self_test:
         return "a self-test up to the routes, which is meant to match none"
+    if row.reason == UnreadReason.REJECTED:
+        return str(row.value)
     return mismatch_sentence(row.route, row.attribute, row.expected, row.value)
 
 

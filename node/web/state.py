@@ -12,7 +12,9 @@ from ainode.node.keeping.catalog import Catalog
 from ainode.node.keeping.ledger import Ledger
 from ainode.node.keeping.records import Delivery, Job
 
-StudyState = Literal["announced", "receiving", "no_route", "reading", "reported", "out_of_scope", "failed", "cancelled"]
+StudyState = Literal[
+    "announced", "receiving", "no_route", "rejected", "reading", "reported", "out_of_scope", "failed", "cancelled"
+]
 _UNFINISHED = frozenset({JobState.WAITING, JobState.READING})
 _DELIVERED = frozenset({DeliveryState.SENT, DeliveryState.CONFIRMED})
 
@@ -101,7 +103,12 @@ def study_status(study: UID, catalog: Catalog, ledger: Ledger, announcements: An
     ]
     problem = catalog.problems(study).get(study, "")
     state, reason = _state_and_reason(
-        current_jobs, announcement, problem, has_instances=bool(content), is_routed=catalog.is_routed(study)
+        current_jobs,
+        announcement,
+        problem,
+        has_instances=bool(content),
+        is_routed=catalog.is_routed(study),
+        is_rejected=catalog.is_rejected(study),
     )
     return StudyStatus(
         study_instance_uid=study,
@@ -116,7 +123,13 @@ def study_status(study: UID, catalog: Catalog, ledger: Ledger, announcements: An
 
 
 def _state_and_reason(
-    jobs: Sequence[Job], announcement: Announcement | None, problem: str, *, has_instances: bool, is_routed: bool
+    jobs: Sequence[Job],
+    announcement: Announcement | None,
+    problem: str,
+    *,
+    has_instances: bool,
+    is_routed: bool,
+    is_rejected: bool,
 ) -> tuple[StudyState, str]:
     """Return the state of a study and its reason: the first row below whose condition is true."""
     job_reasons = "; ".join(dict.fromkeys(filter(None, (*(job.explanation for job in jobs), problem))))
@@ -132,6 +145,7 @@ def _state_and_reason(
         ("cancelled", job_reasons, JobState.CANCELLED in job_states),
         ("failed", pull_reason, not has_instances and is_given_up),
         ("announced", pull_reason, not has_instances and announcement is not None),
+        ("rejected", problem, is_rejected),
         ("failed", problem, bool(problem)),
         ("no_route", "no route matches the study; the study's explanation says why for each route", True),
     )

@@ -29,12 +29,15 @@ from ainode.node.domain import UID, DocumentKind, InstanceRef, JobState, Study  
 from ainode.node.encoding import headers  # noqa: E402
 from ainode.node.imaging.rejections import rejection  # noqa: E402
 from ainode.node.jobs.retries import retry  # noqa: E402
+from ainode.node.keeping.announcements import Announcements  # noqa: E402
 from ainode.node.keeping.job_events import Instruction, JobEventKind, JobEvents  # noqa: E402
 from ainode.node.keeping.records import Delivery, Job  # noqa: E402
-from ainode.node.keeping.unread import UnreadStudies  # noqa: E402
+from ainode.node.keeping.unread import UnreadReason, UnreadStudies  # noqa: E402
+from ainode.node.keeping.worklist import Criteria, EntryState, Worklist  # noqa: E402
 from ainode.node.offline.explanation_lines import stored_explanation  # noqa: E402
 from ainode.node.offline.inputs import dicom_studies  # noqa: E402
 from ainode.node.settings import Peer, Settings, load  # noqa: E402
+from ainode.node.web.state import study_status  # noqa: E402
 
 TITLES = {
     "113001": "Rejected for Quality Reasons",
@@ -164,6 +167,24 @@ def test_a_report_whose_images_are_all_rejected_is_withdrawn_and_no_other_is_mad
     assert_leftovers_told(hospital, job.id)
     (entry,) = UnreadStudies(hospital.node.engine).of_study(hospital.uid)
     assert (entry.attribute, entry.route) == ("rejection notes", "")
+
+
+def test_images_that_a_note_rejects_before_they_come_are_rejected_and_no_failure(hospital: Hospital) -> None:
+    hospital.send(hospital.note("113037", *hospital.study.paths))
+    hospital.until_routed(1)
+    hospital.send(*hospital.study.paths)
+    hospital.until_routed(4)
+    assert not hospital.node.ledger.jobs(study=hospital.uid)
+    (entry,) = UnreadStudies(hospital.node.engine).of_study(hospital.uid)
+    assert entry.reason is UnreadReason.REJECTED
+    assert entry.value.startswith("rejected by 113037 DCM Rejected for Patient Safety Reasons")
+    (row,) = Worklist(hospital.node.engine).page(Criteria(state=EntryState.REJECTED), count=9)
+    assert row.study_instance_uid == hospital.uid
+    status = study_status(
+        hospital.uid, hospital.node.catalog, hospital.node.ledger, Announcements(hospital.node.engine)
+    )
+    assert status
+    assert (status.state, status.reason) == ("rejected", hospital.node.catalog.problem(hospital.uid))
 
 
 def assert_leftovers_told(hospital: Hospital, job: str) -> None:

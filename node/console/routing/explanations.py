@@ -10,7 +10,7 @@ from ainode.node.console.pages import render
 from ainode.node.console.parts import Parts, StudyUid
 from ainode.node.console.routing.unread import WORDS, sentence
 from ainode.node.console.study.series_names import names_of
-from ainode.node.deciding.explanations import later_routes
+from ainode.node.deciding.explanations import later_routes, of_rejection
 from ainode.node.domain import UID
 from ainode.node.errors import CannotRender
 from ainode.node.keeping.study_records import StudyRecords
@@ -53,7 +53,7 @@ def router(parts: Parts) -> APIRouter:
             rows=rows,
             words=WORDS,
             sentence=sentence,
-            decisions=decisions,
+            decisions=of_rejection(decisions or ()) if parts.catalog.is_rejected(UID(study)) else decisions,
             is_read=bool(parts.ledger.jobs(study=UID(study))),
             later_routes=later_routes(decisions or (), parts.settings.routes),
             problem=problem,

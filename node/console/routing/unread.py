@@ -18,6 +18,7 @@ from ainode.node.routes import mismatch_sentence
 WORDS: Final = {
     UnreadReason.NO_ROUTE: ("no route matched", "warn"),
     UnreadReason.SET_ASIDE: ("files unusable", "bad"),
+    UnreadReason.REJECTED: ("rejected by a note", "warn"),
     UnreadReason.DECLINED: ("declined: not for the model", "warn"),
     UnreadReason.FAILED: ("failed", "bad"),
     UnreadReason.CANCELLED: ("cancelled", "warn"),
@@ -98,6 +99,8 @@ def router(parts: Parts) -> APIRouter:
 
 def sentence(row: UnreadStudy) -> str:
     """Return why a study was not read, as one sentence for a person."""
+    if row.reason is UnreadReason.REJECTED:
+        return row.value
     if row.expected:
         return mismatch_sentence(row.route, row.attribute, row.expected, row.value)
     if row.words:

@@ -25,7 +25,7 @@ from ainode.node.console.study.series_names import names_of
 from ainode.node.console.study.timeline import JobCourse, fruitless_check, timeline
 from ainode.node.console.study.workitems import workitem_events
 from ainode.node.console.worklist.actions import REASONS
-from ainode.node.deciding.explanations import later_routes
+from ainode.node.deciding.explanations import later_routes, of_rejection
 from ainode.node.domain import UID, UID_PATTERN, DeliveryState, JobState, Presence
 from ainode.node.errors import CannotRender
 from ainode.node.jobs.leftovers import leftover_words, leftovers
@@ -56,6 +56,7 @@ _STATE_KINDS: Final = {
     "announced": "busy",
     "receiving": "busy",
     "no_route": "warn",
+    "rejected": "warn",
     "reading": "busy",
     "reported": "plain",
     "out_of_scope": "warn",
@@ -207,6 +208,7 @@ class StudyPage:
         others += workitem_events(workitems)
         state = status.state if status else "reported"
         explanation = parts.catalog.explanation(study)
+        is_rejected = parts.catalog.is_rejected(study)
         labels = self._index.shown([study]).get(study, Labels())
         announcement = parts.announcements.of(study)
         is_checking = bool(reception and announcement and announcement.is_asked)
@@ -255,7 +257,7 @@ class StudyPage:
             "history": history,
             "score_tables": score_tables([*jobs, *history]),
             "history_headlines": {entry.id: headline(entry.result, entry.reason) for entry in history},
-            "explanation": explanation,
+            "explanation": of_rejection(explanation or ()) if is_rejected else explanation,
             "later_routes": later_routes(explanation or (), parts.settings.routes),
         }
 
