@@ -102,19 +102,19 @@ class CtTumor:
 
     def select(self, study: Study) -> Selection | OutOfScope:
         """Return the best stack of each organ, or slices that are pictures, by their headers."""
-        answers = {organ.name: _answered(organ, study) for organ in self._card.organs}
+        answers = {organ.name: organ_instances(organ, study.series) for organ in self._card.organs}
         chosen = {instance for answer in answers.values() if isinstance(answer, tuple) for instance in answer}
         declined = {name: answer for name, answer in answers.items() if isinstance(answer, OutOfScope)}
         if chosen:
             selection = selection_of(study, chosen)
             return replace(selection, declined=declined, wanted_candidates=study.wanted_candidates)
-        specific_refusals = [refusal for refusal in declined.values() if refusal.code != "wrong-body-part"]
-        return specific_refusals[0] if specific_refusals else self._elsewhere(study.series)
+        return self._refusal(declined, study.series)
 
     def look(self, selection: Selection) -> Selection | OutOfScope:
         """Return the selection without the organs whose slices show another part, or hold no Hounsfield units.
 
-        Pictures hold none, and are not looked at.
+        Pictures hold none, and are not looked at. The lung of a whole CT is declined where the route does not search,
+        but not before the pixels show a lung.
         """
         organs = [organ for organ in self._card.organs if organ.name not in selection.declined]
         answers = {organ.name: organ_instances(organ, selection.series) for organ in organs}
@@ -124,11 +124,12 @@ class CtTumor:
         refusals = {
             name: refusal
             for name, slices in stacks.items()
-            if isinstance(slices, Stack) and (refusal := _look_refusal(name, looks[slices]))
+            if isinstance(slices, Stack) and (refusal := _look_refusal(name, looks[slices], selection))
         }
+        declined = {**selection.declined, **refusals}
         if refusals and len(refusals) == len(stacks):
-            return next(iter(refusals.values()))
-        return replace(selection, declined={**selection.declined, **refusals})
+            return self._refusal(declined, selection.series)
+        return replace(selection, declined=declined)
 
     def read(self, selection: Selection) -> Result | OutOfScope:
         """Return what is said of each organ, and its key slices; no body at all is out of scope."""
@@ -146,14 +147,14 @@ class CtTumor:
         specific_refusals = {name: reason for name, reason in refusals.items() if reason.code != "wrong-body-part"}
         if readings:
             return self._result(selection, readings, specific_refusals)
-        return next(iter(specific_refusals.values()), self._elsewhere(selection.series))
+        return self._refusal(refusals, selection.series)
 
     def _organ_answer(
         self, organ: Organ, instances: tuple[Instance, ...], selection: Selection
     ) -> "_OrganReading | Candidates | OutOfScope":
         """Return what is said of one organ: by its slices; of the lung of a whole CT, by the search."""
         if organ.name == _LUNG and not are_pictures(instances):
-            return self._search.read(instances, selection)
+            return _unsearched(instances, selection) or self._search.read(instances, selection)
         slices = organ_slices(organ, instances)
         if isinstance(slices, OutOfScope):
             return slices
@@ -175,6 +176,21 @@ class CtTumor:
 
         phantom = abdomen(np.random.default_rng(seed), tumor=True)
         return SyntheticStudy(ct(phantom.values, phantom.spacing_mm, frame=f"abdomen {seed}", header=_DEMONSTRATION))
+
+    def _refusal(self, refusals: Mapping[str, OutOfScope], series: Sequence[Series]) -> OutOfScope:
+        """Return the refusal of a study of which no organ is read: what is said of each organ that it may show."""
+        specific_refusals = {
+            organ.name: refusal
+            for organ in self._card.organs
+            if (refusal := refusals.get(organ.name)) and refusal.code != "wrong-body-part"
+        }
+        if not specific_refusals:
+            return self._elsewhere(series)
+        first, *others = specific_refusals.values()
+        if all(other.reason == first.reason for other in others):
+            return first
+        reason = "; ".join(f"{name}: {refusal.reason}" for name, refusal in specific_refusals.items())
+        return replace(first, reason=reason)
 
     def _elsewhere(self, series: Sequence[Series]) -> OutOfScope:
         organs = " and ".join(f"{' or '.join(organ.body_parts)} for the {organ.name}" for organ in self._card.organs)
@@ -330,17 +346,16 @@ class _OrganReading:
         )
 
 
-def _answered(organ: Organ, study: Study) -> tuple[Instance, ...] | OutOfScope:
-    """Return the slices of an organ in a study, or why it is not read: without a search no lung of a whole CT is."""
-    answer = organ_instances(organ, study.series)
-    if isinstance(answer, OutOfScope) or organ.name != _LUNG or are_pictures(answer) or study.wanted_candidates:
-        return answer
-    return OutOfScope(UNSEARCHED, "not-searched", refs(answer[:1]))
-
-
-def _look_refusal(organ_name: str, seen: CtLook) -> OutOfScope | None:
+def _look_refusal(organ_name: str, seen: CtLook, selection: Selection) -> OutOfScope | None:
     """Return why an organ is not read of what was seen; None if it is read."""
-    return seen.unit_refusal or (seen.chest_refusal if organ_name == _LUNG else seen.abdomen_refusal)
+    if organ_name != _LUNG:
+        return seen.unit_refusal or seen.abdomen_refusal
+    return seen.unit_refusal or seen.chest_refusal or _unsearched(seen.scan.instances, selection)
+
+
+def _unsearched(slices: Sequence[Instance], selection: Selection) -> OutOfScope | None:
+    """Return the refusal of the lung of a whole CT where the route does not search; None where it does."""
+    return None if selection.wanted_candidates else OutOfScope(UNSEARCHED, "not-searched", refs(slices[:1]))
 
 
 def build(environment: ModelEnvironment) -> CtTumor:

@@ -50,9 +50,9 @@ if TYPE_CHECKING:
 
 WEIGHTS = (DETECTION, OUTLINE, MALIGNANCY, TRAITS)
 UNSEARCHED = (
-    "lung: this route does not search a chest CT for nodules, and judges no whole chest slice by slice: those weights "
+    "this route does not search a chest CT for nodules, and judges no whole chest slice by slice: those weights "
     "called 12 of 12 real chest CT malignant, two healthy ones included. The administrator of the node can switch the "
-    "search on: `detect = true` in the route (routes.toml), then a restart"
+    "search on: `detect = true` in the route (routes.toml), then `ainode reload`"
 )
 CAUTION = "candidates of a search learned from implanted nodules"
 """a short sentence that every report with candidates carries"""

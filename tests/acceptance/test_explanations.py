@@ -11,7 +11,7 @@ from ainode.node.domain import OutOfScope
 from ainode.node.offline import readings as offline
 from ainode.node.offline.explanation_lines import explanation
 from ainode.node.offline.inputs import dicom_studies
-from ainode.node.reading import registry
+from ainode.node.reading import pipeline, registry
 from ainode.node.reading.weights import environment
 
 # Folder, and in it the study, to route and what its handler says; every other study matches no route. Of the encodings
@@ -31,7 +31,8 @@ def test_every_real_study_is_explained_rightly() -> None:
     for study in found:
         path = study.instances[0].path.relative_to(folder)
         for route in offline.routes_for(study, configured, None):
-            answer = registry.handler(route.handler, environment(configured)).select(router.chosen(study, route))
+            handler = registry.handler(route.handler, environment(configured))
+            answer = pipeline.selection_of(router.chosen(study, route), handler)
             code = answer.code if isinstance(answer, OutOfScope) else "reads"
             where = next((one for one in EXPECTED if str(path).startswith(one)), str(path))
             said.setdefault(where, {})[route.name] = code

@@ -112,14 +112,32 @@ def test_what_a_screen_showed_is_no_picture_of_a_slice(handler: CtTumor, tmp_pat
 
 
 def test_the_lung_of_a_whole_ct_is_not_judged_by_its_slices(handler: CtTumor, tmp_path: Path) -> None:
-    declined = handler.select(a_study(tmp_path / "chest"))
-    assert isinstance(declined, OutOfScope)
-    assert declined.code == "not-searched"
-    assert "12 of 12 real chest CT malignant" in declined.reason
-    assert "`detect = true` in the route" in declined.reason
-    both = handler.select(a_study(tmp_path / "both", BodyPartExamined="CHESTABDPELVIS", ContrastBolusAgent="APPLIED"))
+    selection = handler.select(bodies.study(chest(1), tmp_path / "chest", BodyPartExamined="CHEST"))
+    assert isinstance(selection, Selection)
+    for declined in (handler.look(selection), handler.read(selection)):
+        assert isinstance(declined, OutOfScope)
+        assert declined.code == "not-searched"
+        assert "12 of 12 real chest CT malignant" in declined.reason
+        assert declined.reason.endswith("`detect = true` in the route (routes.toml), then `ainode reload`")
+    header = {"BodyPartExamined": "CHESTABDPELVIS", "ContrastBolusAgent": "APPLIED"}
+    both = handler.select(bodies.study(np.concatenate([abdomen(0), chest(1)]), tmp_path / "both", **header))
     assert isinstance(both, Selection)
-    assert both.declined["lung"].code == "not-searched"
+    seen = handler.look(both)
+    assert isinstance(seen, Selection)
+    assert {name: refusal.code for name, refusal in seen.declined.items()} == {"lung": "not-searched"}
+
+
+@pytest.mark.parametrize("part", ["CHEST", "LUNG", ""])
+def test_a_route_without_a_search_says_that_no_lung_is_there_before_it_says_that_it_searches_none(
+    handler: CtTumor, tmp_path: Path, part: str
+) -> None:
+    selection = handler.select(bodies.study(bodies.head(), tmp_path, BodyPartExamined=part))
+    assert isinstance(selection, Selection)
+    refusal = handler.look(selection)
+    assert isinstance(refusal, OutOfScope)
+    assert (refusal.code, "no aerated lung in any of 16 slices" in refusal.reason) == ("no-lung", True)
+    assert "`detect = true`" not in refusal.reason
+    assert ("; pancreas: " in refusal.reason) is (part == ""), "a CT that names no part may be of both"
 
 
 @pytest.mark.parametrize(
