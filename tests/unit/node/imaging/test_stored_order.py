@@ -97,6 +97,13 @@ def test_values_that_lie_as_the_header_says_are_read(true: Callable[[], Dataset]
     assert _picture(true(), tmp_path).shape == (*RADIOGRAPH.shape, 3)
 
 
+@pytest.mark.parametrize("by_plane", [0, 1])
+def test_grays_as_colors_are_read(by_plane: int, tmp_path: Path) -> None:
+    grays = np.repeat(PHOTOGRAPH[:, :, :1], 3, axis=2)
+    stored = grays.transpose(2, 0, 1) if by_plane else grays
+    assert np.array_equal(_picture(_photograph(stored, by_plane), tmp_path), grays)
+
+
 def test_colors_by_pixel_and_by_plane_are_the_same_picture(tmp_path: Path) -> None:
     assert np.array_equal(_picture(_photograph(PHOTOGRAPH, 0), tmp_path), PHOTOGRAPH)
     assert np.array_equal(_picture(_photograph(_by_plane(), 1), tmp_path), PHOTOGRAPH)
