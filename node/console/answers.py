@@ -187,7 +187,8 @@ def answer_of(
     refusal: Mapping[str, Any] = values.get("out_of_scope") or {}
     return Answer(
         job=job,
-        headline=headline(job.result, job.reason),
+        # Of a withdrawn answer the reason stands beside it.
+        headline=headline(job.result, "" if job.withdrawn_at and job.result else job.reason),
         presence=verdict.get("presence") or "",
         statements=tuple(verdict.get("statements", ())),
         model=f"{algorithm.get('name', '')} {algorithm.get('version', '')}".strip(),

@@ -221,7 +221,8 @@ class StudyPage:
             "state": state,
             "state_kind": _STATE_KINDS[state],
             "reason": status.reason if status and state != "reported" else "",
-            "problem": status.problem if status else "",
+            # Of a rejected study the problem is the reason.
+            "problem": status.problem if status and state != "rejected" else "",
             "reception": reception,
             "is_removed": reception is None and bool(completions or jobs or history),
             "instance_count": reception.instance_count if reception else 0,
@@ -274,7 +275,7 @@ class StudyPage:
                 job,
                 deliveries[job.id],
                 events.get(job.id, ()),
-                headline(job.result, job.reason),
+                headline(job.result, "" if job.withdrawn_at else job.reason),
                 reasons.get(job.route, ""),
                 leftover_words(self._parts.ledger, job),
             )
