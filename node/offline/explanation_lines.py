@@ -5,16 +5,17 @@ from pathlib import Path
 from typing import Any
 
 from ainode.node.deciding import router
-from ainode.node.deciding.explanations import changes, completed
+from ainode.node.deciding.explanations import changes, completed, nearest_mismatch
 from ainode.node.deciding.stored_study import ANY_ROUTE, ReadableStudy, stored_study
 from ainode.node.domain import UID, counted
 from ainode.node.keeping import database
 from ainode.node.keeping.catalog import Catalog, StoredInstance
 from ainode.node.keeping.data_folder import refuse_another
 from ainode.node.keeping.ledger import Ledger
+from ainode.node.keeping.unread import Mismatch, UnreadReason, UnreadStudies, UnreadStudy
 from ainode.node.offline.explaining import PIXELS, explanation_of
 from ainode.node.offline.readings import unread_lines
-from ainode.node.routes import NOT_KEPT, OF_EVERY_IMAGE, Check, RouteDecision
+from ainode.node.routes import NOT_KEPT, OF_EVERY_IMAGE, Check, RouteDecision, mismatch_sentence
 from ainode.node.settings import Settings
 
 
@@ -24,6 +25,8 @@ def explanation(path: Path, settings: Settings) -> list[str]:
     lines = [*unread_lines(explained.unread)]
     for study in explained.studies:
         lines.append(f"study {study.study_instance_uid}, {counted(study.instance_count, 'instance')}")
+        if mismatch := nearest_mismatch(study.decisions):
+            lines.append(_summary(mismatch, len({decision.route for decision in study.decisions})))
         for decision in study.decisions:
             lines += _decision_lines(decision)
         for statement in study.statements:
@@ -31,6 +34,15 @@ def explanation(path: Path, settings: Settings) -> list[str]:
             lines.append(f"  {statement.handler} {statement.sentence}")
             lines += [f"      {mark} {PIXELS}: {text}" for text in statement.looks]
     return lines
+
+
+def _summary(mismatch: Mismatch | UnreadStudy, route_count: int) -> str:
+    """Return why no route takes a study, by the route that came farthest."""
+    if mismatch.reason is UnreadReason.REJECTED:
+        return f"  not read: {mismatch.value}"
+    sentence = mismatch_sentence(mismatch.route, mismatch.attribute, mismatch.expected, mismatch.value)
+    nearest = f"; of {route_count} routes this came nearest" if mismatch.route and route_count > 1 else ""
+    return f"  not read: {sentence}{nearest}"
 
 
 def _decision_lines(decision: RouteDecision) -> list[str]:
@@ -68,6 +80,10 @@ def stored_explanation(study_instance_uid: str, settings: Settings) -> list[str]
     lines = [f"study {study}"]
     if rows is None:
         lines.append("  the files, and why each route matched or not, were removed after [node] retention_days")
+    # Of these, that no route took the study; what became of a job stands below.
+    unread = (entry for entry in UnreadStudies(engine).of_study(study) if entry.expected)
+    route_count = len({row["route"] for row in rows or ()} - {ANY_ROUTE})
+    lines += [_summary(entry, route_count) for entry in unread]
     decisions = _decisions_of_files(catalog.instances(study), settings)
     for row in rows or ():
         checks = tuple(Check(**check) for check in row["checks"])

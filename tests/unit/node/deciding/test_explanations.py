@@ -12,7 +12,7 @@ from ainode.node import testing
 from ainode.node.deciding.explanations import remedies, storable
 from ainode.node.domain import UID, JobState
 from ainode.node.keeping.ledger import Ledger
-from ainode.node.offline.explanation_lines import stored_explanation
+from ainode.node.offline.explanation_lines import explanation, stored_explanation
 from ainode.node.routes import NOT_KEPT, PART_UNKNOWN, Check, Route, RouteDecision
 from ainode.node.settings import Settings
 
@@ -71,6 +71,20 @@ def test_whoever_asks_reads_the_words_from_the_files(bench: IntakeBench) -> None
     assert NOT_KEPT not in text
     assert f"found {WORDS}" in text
     assert "asking: no, it takes AccessionNumber !*, and this is 4711 Ursula" in text
+
+
+def test_of_a_study_that_no_route_took_a_line_of_its_own_says_why_before_all_routes(tmp_path: Path) -> None:
+    bench = intake_bench(tmp_path)
+    bench.send(1, at=NOW, Modality="MR")
+    bench.intake.route_complete(NOW + timedelta(seconds=11))
+    (spine,) = bench.settings.routes
+    difference = f"takes Modality {' or '.join(spine.modality)}, and this is MR"
+    summary = f"  not read: route {spine.name} {difference}"
+    assert stored_explanation(STUDY, bench.settings)[1] == summary
+    two = spine, replace(spine, name="other", body_part=("HAND",))
+    settings = bench.settings.model_copy(update={"routes": two})
+    summary += "; of 2 routes this came nearest"
+    assert explanation(bench.folder / "spool" / "kept", settings)[1] == summary
 
 
 def test_without_the_files_the_explanation_tells_what_was_checked_and_that_the_words_are_gone(
