@@ -88,7 +88,7 @@ def capture_reason(instance: Instance) -> str:
     if instance.ref.sop_class_uid in SECONDARY_CAPTURES and modality in _MEASURED and kind not in _DIGITIZED:
         image = f"a Secondary Capture ({f'Conversion Type {as_code(kind)}' if kind else 'without Conversion Type'})"
     elif kind == _WORKSTATION and modality in CROSS_SECTIONAL:
-        image = f"made at a workstation (Conversion Type {kind})"
+        image = f"an image that a workstation made (Conversion Type {kind})"
     else:
         return ""
     return f"it is {image}, which may be what a screen showed; the image itself is read"

@@ -24,7 +24,11 @@ def _image(sop_class: str, modality: str, **header: str | tuple[str, ...]) -> In
         (_image(CT, "CT", ImageType=LOCALIZER), "localizer", "a localizer by Image Type"),
         (_image(CAPTURE, "DX", ConversionType="WSD"), "secondary_capture", "(Conversion Type WSD), which may be what"),
         (_image(CAPTURE, "CT"), "secondary_capture", "(without Conversion Type)"),
-        (_image(CT, "CT", ConversionType="WSD"), "secondary_capture", "made at a workstation (Conversion Type WSD)"),
+        (
+            _image(CT, "CT", ConversionType="WSD"),
+            "secondary_capture",
+            "an image that a workstation made (Conversion Type WSD)",
+        ),
         (_image(PET, "PT", CorrectedImage=("DECY", "SCAT")), "uncorrected", "its attenuation is not corrected"),
         (_image(DX, "DX", ImageType=("DERIVED", "SECONDARY", "SCREEN SAVE")), "secondary_capture", "says SCREEN SAVE"),
     ],
