@@ -1,7 +1,7 @@
 """What the ledger holds: jobs, documents and deliveries, and how they are read from rows."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -76,7 +76,7 @@ class Job:
     @property
     def mark(self) -> str:
         """Return `shadow` or `not sent` of a job that nobody gets the documents of; '' of another."""
-        return mark_of(self.mode, is_addressed=bool(self.destinations or self.withheld))
+        return mark_of(self.mode, self.destinations, self.withheld)
 
     @property
     def explanation(self) -> str:
@@ -84,12 +84,13 @@ class Job:
         return "; ".join(filter(None, (self.reason, self.withheld)))
 
 
-def mark_of(mode: RouteMode | None, *, is_addressed: bool) -> str:
+def mark_of(mode: RouteMode | None, destinations: Sequence[str], withheld: str) -> str:
     """Return the word that marks an answer of a mode; '' of a live route, and where the documents leave or may leave.
 
     It is `not sent` where nobody kept whether the route was a shadow, or had no destinations.
     """
-    if is_addressed or mode is RouteMode.LIVE:
+    is_shadow_in_self_test = mode is RouteMode.SHADOW and SELF_TEST_PEER in destinations
+    if mode is RouteMode.LIVE or (not is_shadow_in_self_test and (destinations or withheld)):
         return ""
     return "shadow" if mode else "not sent"
 

@@ -151,10 +151,7 @@ def _job_values(row: Any) -> dict[str, Any]:  # noqa: ANN401 - rows have the col
         "weights_status": row.weights_status or "",
         "reason": row.reason,
         "is_withheld": bool(row.withheld),
-        "mark": mark_of(
-            RouteMode(row.mode) if row.mode else None,
-            is_addressed=bool(row.withheld or json.loads(row.destinations)),
-        ),
+        "mark": mark_of(RouteMode(row.mode) if row.mode else None, json.loads(row.destinations), row.withheld),
         "waited_s": max((began_at - aware(row.queued_at)).total_seconds(), 0.0) if began_at else None,
         "took_s": took_s,
         "finished_at": finished_at,

@@ -1,6 +1,6 @@
 """The page of a study: how it went through the node, what was answered, what was sent, and its files."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime
 from hashlib import sha256
@@ -35,6 +35,7 @@ from ainode.node.keeping.patient_index import Labels, PatientIndex, naming
 from ainode.node.keeping.records import Delivery, Job
 from ainode.node.keeping.study_records import KeptCompletion, KeptSeries, StudyRecords
 from ainode.node.keeping.workitems import OPEN, Workitems
+from ainode.node.routes import Route
 from ainode.node.settings import ConsoleTable
 from ainode.node.web.state import study_status
 
@@ -82,6 +83,15 @@ def viewer_links(table: ConsoleTable, study: str) -> tuple[tuple[str, str], ...]
     """Return the name and the address of each configured viewer of a study."""
     templates = ("OHIF", table.ohif), ("Stone Web Viewer", table.stone), ("Weasis", table.weasis)
     return tuple((name, template.replace("{study}", study)) for name, template in templates if template)
+
+
+def heirs_of(routes: Sequence[Route], reading_routes: Collection[str]) -> Mapping[str, list[str]]:
+    """Return handler -> its routes that have not read the study, which may read it in the place of one that is gone."""
+    heirs: dict[str, list[str]] = {}
+    for route in routes:
+        if route.name not in reading_routes:
+            heirs.setdefault(route.handler, []).append(route.name)
+    return heirs
 
 
 def _is_moving(jobs: Sequence[Job], deliveries: Mapping[str, Sequence[Delivery]]) -> bool:
@@ -249,6 +259,7 @@ class StudyPage:
             "day": day,
             "answers": self._answers(jobs, day),
             "modes": {route.name: route.mode for route in parts.settings.routes},
+            "heirs_of": heirs_of(parts.settings.routes, {job.route for job in jobs}),
             "peer_names": {peer.name for peer in parts.settings.with_self_test().peers},
             "others": self._others(study),
             "opinions": OPINIONS,

@@ -97,6 +97,8 @@ def test_the_page_of_a_study_says_of_a_route_that_is_gone_where_its_answer_stays
     assert {name for name, part in answers.items() if words in part} == {name for name, *_ in ANSWERS[2:]}
     assert f"{words} The answer was sent to pacs, and stays there." in answers["chest-gone"]
     assert "stays there" not in answers["chest-of-before"]
+    # Both routes with its model have read the study: nothing would read it again.
+    assert {name for name, part in answers.items() if ">Read again<" in part} == {FORMER.name, LIVE.name}
 
 
 def test_an_answer_is_delivered_again_only_where_a_destination_is_still_a_peer(operator: Browser) -> None:
@@ -117,3 +119,18 @@ def test_a_comparison_without_a_study_says_that_answers_stand_under_a_name_that_
     assert "No study was answered" not in page
     assert "under the old name" not in page
     assert "under the old name" not in viewer.get("/console/compare?since=2026-04-01&until=2026-05-01").text
+
+
+def test_the_page_names_the_route_that_has_the_model_of_a_gone_one_and_would_read_the_study(
+    operator: Browser, bench: Bench
+) -> None:
+    job = Job("f" * 32, UID("1.5.9"), "chest-gone", "spine_radiograph", {}, NOW, NOW, ("pacs",), mode=RouteMode.LIVE)
+    assert bench.ledger.open(job)
+    bench.ledger.move(job.id, JobState.READING, at=NOW)
+    assert bench.ledger.report(job, [], Outcome(JobState.REPORTED, "{}", "", 4.2, {}, NOW))
+    answer = answers_of(operator.get("/console/studies/1.5.9").text)["chest-gone"]
+    assert (
+        "Its model is now in the routes chest-one, chest-two; “Read again” asks whether the study is read there."
+        in answer
+    )
+    assert ">Read again<" in answer

@@ -11,7 +11,7 @@ from integration.console.conftest import Browser, is_open, visit_of
 from support import a_file, instance_ref
 from support.web_bench import Bench
 
-from ainode.node.domain import UID, DocumentKind, JobState
+from ainode.node.domain import SELF_TEST_PEER, UID, DocumentKind, JobState
 from ainode.node.keeping.records import Job, KeptDocument, Outcome
 from ainode.node.routes import Route, RouteMode
 
@@ -102,3 +102,18 @@ def test_a_comparison_names_the_command_that_exchanges_routes_where_the_second_i
     ]
     assert ["Before a change of the live route" in page for page in pages] == [True, True]
     assert ["ainode route live" in page for page in pages] == [True, False]
+
+
+def test_the_row_and_the_page_of_a_self_test_mark_the_shadow_alone(bench: Bench, operator: Browser) -> None:
+    for number, route in enumerate(ROUTES):
+        job = Job(
+            f"{number}f" * 16, UID("1.5.6"), route.name, route.handler, {}, NOW, NOW, (SELF_TEST_PEER,), mode=route.mode
+        )
+        assert bench.ledger.open(job)
+        bench.ledger.move(job.id, JobState.READING, at=NOW)
+        assert bench.ledger.report(job, [], Outcome(JobState.REPORTED, "{}", "", 4.2, {}, NOW))
+    live, shadow = answers_of(operator.get("/console/studies/1.5.6").text)
+    mark = '<span class="badge warn">shadow</span>'
+    assert (mark in live, mark in shadow) == (False, True)
+    rows = re.findall(r'<tr role="row".*?</tr>', operator.get("/console/?study=1.5.6").text, re.DOTALL)
+    assert [mark in row for row in rows if 'data-label="Route">spine' in row] == [False, True]
