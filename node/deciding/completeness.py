@@ -3,7 +3,7 @@
 A study is complete when every association that carried the study was released and the expected count arrived; else
 after a silence learned from the pauses of the sender; else after the configured silence; and at once when somebody
 requests the reading. An instance that arrives later makes the study incomplete again; the next report supersedes the
-earlier report.
+earlier report. A study whose sender broke off waits for the sender as long as for images that are known to be missing.
 """
 
 from collections.abc import Iterable
@@ -21,6 +21,9 @@ _SUFFICIENT_PAUSES = 5  # fewer pauses say nothing about the next one
 _MARGIN = 1.5  # how much longer than any usual pause the node waits
 # SOP classes that are about images and show none (PS3.4 B.5): presentation states, SR with key objects, documents.
 _ABOUT_IMAGES: Final = tuple(f"1.2.840.10008.5.1.4.1.1.{family}." for family in (11, 88, 104))
+BROKEN_OFF: Final = "the connection broke off while this study came: images may be missing"
+REFUSED: Final = "the node refused objects while this study came: images may be missing"
+INTERRUPTIONS: Final = (BROKEN_OFF, REFUSED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +61,16 @@ class Progress:
     history: SenderHistory = SenderHistory()
     requested: bool = False
     """whether somebody requested a reading of what arrived"""
+    interruption: str = ""
+    """one of `INTERRUPTIONS` until the sender has come again without one, else ''"""
     is_noted: bool = False
     """whether a key object came for a study that was routed, and no image since"""
+
+    @property
+    def doubt(self) -> str:
+        """Return why images may be missing; '' without an interruption, or where every expected instance arrived."""
+        has_all = self.expected is not None and self.received >= max(self.expected, self.at_least)
+        return "" if has_all else self.interruption
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +95,8 @@ def _silence(progress: Progress, limits: CompletenessTable) -> tuple[float, str]
         silence_s, basis = limits.max_silence_s, f"with {progress.received} of {count} expected images or objects"
     elif progress.expected is not None:
         return 0.0, f"all {counted(progress.expected, 'expected image or object', 'expected images or objects')}"
+    elif progress.interruption:
+        silence_s, basis = limits.max_silence_s, f"as {progress.interruption}"
     elif (learned_s := progress.history.silence_s(limits)) is not None:
         silence_s, basis = learned_s, f"as learned from this sender's last {len(progress.history.pauses_s)} pauses"
     else:

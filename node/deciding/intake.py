@@ -32,7 +32,7 @@ from ainode.node.keeping.records import Job
 from ainode.node.keeping.spool import Spool, Spooled
 from ainode.node.keeping.unread import Mismatch, UnreadReason
 from ainode.node.reading.weights import HandlerWeights
-from ainode.node.receiving.events import AssociationEnded, AssociationOpened, InstanceStored
+from ainode.node.receiving.events import AssociationEnded, AssociationOpened, InstanceStored, ObjectRefused
 from ainode.node.routes import Route, RouteDecision, RouteMode
 from ainode.node.settings import Settings
 
@@ -157,11 +157,8 @@ class Intake:
 
     def _take(self, event: IntakeEvent, now: datetime) -> None:
         match event:
-            case InstanceStored():
-                self._watching.stored(event, changed=event.ref.study_instance_uid in self._unrouted)
-            case AssociationEnded():
-                for study in self._watching.ended(event):
-                    log.info(_CAME_AGAIN, study, extra={"action": "came_again", "study_instance_uid": study})
+            case InstanceStored() | ObjectRefused() | AssociationEnded():
+                self._take_of_association(event)
             case CountAnswered():
                 self._watching.count_answered(event.study_instance_uid, event.count)
             case StudyAnnounced():
@@ -171,6 +168,16 @@ class Intake:
             case ReceiverLost():
                 self._leftovers.list_all()
                 self._is_sweeping = True
+
+    def _take_of_association(self, event: InstanceStored | ObjectRefused | AssociationEnded) -> None:
+        match event:
+            case InstanceStored():
+                self._watching.stored(event, changed=event.ref.study_instance_uid in self._unrouted)
+            case ObjectRefused():
+                self._watching.refused(event)
+            case AssociationEnded():
+                for study in self._watching.ended(event):
+                    log.info(_CAME_AGAIN, study, extra={"action": "came_again", "study_instance_uid": study})
 
     def route_complete(self, now: datetime) -> bool:
         """Route studies that are complete at `now`, so many that events need not wait long; return whether any was.
@@ -254,10 +261,13 @@ class Intake:
         content = self._catalog.content(study_uid)
         readable = self._study(study_uid, arriving)
         about = {"study_instance_uid": study_uid}
+        doubt = arriving.progress.doubt
+        if doubt:
+            log.warning("%s", doubt, extra=about | {"action": "interrupted"})
         match readable:
             case SetAside():
                 log.error("study set aside: %s", readable, extra=about | {"action": "set_aside"})
-                self._catalog.note_problem(study_uid, f"set aside: {readable}")
+                self._catalog.note_problem(study_uid, _problem(doubt, f"set aside: {readable}"))
                 decisions = readable.decisions(self._settings.routes)
                 self._mark_routed(study_uid, content, decisions, completion, readable.mismatch())
             case ReadableStudy():
@@ -267,7 +277,8 @@ class Intake:
                     log.error("an instance cannot be read: %s", item.reason, extra=unread)
                 if readable.rejected:
                     log.warning("%s", readable.problem, extra=about | {"action": "rejected"})
-                self._catalog.note_problem(study_uid, readable.problem)  # before a job is read: its report says so
+                # Before a job is read: its report says so.
+                self._catalog.note_problem(study_uid, _problem(doubt, readable.problem))
                 self._doors.label(readable.study)
                 self._open_jobs(readable.study, arriving, completion.at)
                 self._doors.withdraw_outlived(readable.study)
@@ -371,6 +382,11 @@ def _ends(studies: tuple[T, ...]) -> tuple[T, ...]:
     if len(studies) <= _STUDIES_AT_ONCE:
         return studies
     return studies[: _STUDIES_AT_ONCE - _NEWEST_AT_ONCE] + studies[-_NEWEST_AT_ONCE:]
+
+
+def _problem(*sentences: str) -> str:
+    """Return sentences as one, without those that are empty."""
+    return "; ".join(filter(None, sentences))
 
 
 def _log_fault(error: Exception) -> None:

@@ -18,7 +18,7 @@ from ainode.node.domain.pauses import back_off_s
 from ainode.node.imaging.rejections import is_key_object
 from ainode.node.keeping.announcements import Announcement, Announcements, Fetching
 from ainode.node.keeping.catalog import Catalog
-from ainode.node.receiving.events import AssociationEnded, AssociationOpened, InstanceStored
+from ainode.node.receiving.events import AssociationEnded, AssociationOpened, InstanceStored, ObjectRefused
 from ainode.node.settings import CompletenessTable
 
 # The instances of a study are counted this long after the last association that carried the study ended.
@@ -55,6 +55,7 @@ class ArrivingStudy:
     was_routed: bool = False
     released_at: datetime | None = None
     """when the last association that brought images ended, if none has brought images since"""
+    interrupted_at: datetime | None = None
     paused: bool = False
     """whether a second association brought images after a pause"""
     counted: bool = False
@@ -113,6 +114,8 @@ class Watching:
         self._catalog, self._announcements, self._limits = catalog, announcements, limits
         self._own_documents = own_documents
         self._open: dict[str, AssociationOpened] = {}
+        self._refusing: set[str] = set()
+        """open associations of which the node refused an object"""
         self._arriving: dict[UID, ArrivingStudy] = {}
         self._routed: dict[UID, datetime] = {}
         self._unchanged: dict[str, set[UID]] = {}
@@ -156,16 +159,26 @@ class Watching:
         arriving.associations.add(event.association)
         self._note_activity(arriving, event.time)
 
+    def refused(self, event: ObjectRefused) -> None:
+        """Note that the node refused an object of an association: whatever the association carries may lack images."""
+        self._refusing.add(event.association)
+        for study, arriving in self._arriving.items():
+            if event.association in arriving.image_associations:
+                self._interrupt(study, arriving, completeness.REFUSED, event.time)
+
     def ended(self, event: AssociationEnded) -> tuple[UID, ...]:
         """Note the end of an association; return the studies that came again unchanged, unless they did just before."""
-        self._open.pop(event.association, None)
-        for arriving in self._arriving.values():
+        self._note_fruitless(event)
+        for study, arriving in self._arriving.items():
             if event.association in arriving.image_associations:
+                self._note_end(study, arriving, event)
                 arriving.image_associations.discard(event.association)
                 arriving.released_at = event.time
             if event.association in arriving.associations:
                 arriving.associations.discard(event.association)
                 self._note_activity(arriving, event.time)
+        self._refusing.discard(event.association)
+        self._open.pop(event.association, None)
         unchanged = self._unchanged.pop(event.association, set()) - self._arriving.keys()
         return tuple(study for study in sorted(unchanged) if self._is_told(study, event.time))
 
@@ -278,6 +291,8 @@ class Watching:
             arriving = ArrivingStudy(ae_title, Progress(received=0, last_activity=now, history=history))
             arriving.was_routed = self._catalog.was_routed(study)
             arriving.released_at = self._routed.pop(study, None)
+            problem = self._catalog.problem(study)
+            arriving.update(interruption=next((words for words in completeness.INTERRUPTIONS if words in problem), ""))
             arriving.expect(self._announcements.of(study))
             self._arriving[study] = arriving
         return self._arriving[study]
@@ -292,10 +307,41 @@ class Watching:
     def _note_images(self, arriving: ArrivingStudy, event: InstanceStored) -> None:
         """Note the first image of an association."""
         if arriving.released_at:
-            self._learn(arriving, (event.time - arriving.released_at).total_seconds())
+            if not arriving.progress.interruption:  # a sender that comes again after a fault has not paused
+                self._learn(arriving, (event.time - arriving.released_at).total_seconds())
             arriving.released_at, arriving.paused = None, True
+        if event.association in self._refusing:
+            self._interrupt(event.ref.study_instance_uid, arriving, completeness.REFUSED, event.time)
         arriving.image_associations.add(event.association)
         arriving.has_images = True
+
+    def _note_fruitless(self, event: AssociationEnded) -> None:
+        """Note the end of an association that left nothing: what was refused may be of any study of its sender."""
+        carried = (arriving.associations for arriving in self._arriving.values())
+        has_carried = any(event.association in associations for associations in (*carried, self._unchanged))
+        if event.association in self._refusing and not has_carried:
+            title = self._open[event.association].calling_ae_title
+            for study, arriving in self._arriving.items():
+                if arriving.sender == title:
+                    self._interrupt(study, arriving, completeness.REFUSED, event.time)
+
+    def _note_end(self, study: UID, arriving: ArrivingStudy, event: AssociationEnded) -> None:
+        """Note how an association ended that brought images; one that began after an interruption may end that."""
+        opened, interrupted_at = self._open.get(event.association), arriving.interrupted_at
+        if not event.is_released:
+            self._interrupt(study, arriving, completeness.BROKEN_OFF, event.time)
+        elif event.association not in self._refusing and (
+            interrupted_at is None or (opened and opened.time >= interrupted_at)
+        ):
+            arriving.update(interruption="")
+
+    def _interrupt(self, study: UID, arriving: ArrivingStudy, interruption: str, at: datetime) -> None:
+        """Note that images may be missing, in the catalog too: the next start and the next late image find it there."""
+        problem = self._catalog.problem(study)
+        if interruption not in problem:
+            self._catalog.note_problem(study, "; ".join(filter(None, (interruption, problem))))
+        arriving.interrupted_at = at
+        arriving.update(interruption=interruption)
 
     def _note_activity(self, arriving: ArrivingStudy, at: datetime) -> None:
         open_since = tuple(self._open[name].time for name in arriving.associations if name in self._open)

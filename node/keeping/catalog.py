@@ -215,7 +215,7 @@ class Catalog:
         connection.execute(statement.on_conflict_do_nothing())
 
     def note_problem(self, study: UID, problem: str) -> None:
-        """Write down which instances of the study cannot be read and why, '' if all can."""
+        """Write down which instances of the study cannot be read or may be missing and why, '' if none."""
         self._note(study, problem=problem)
 
     def note_fault(self, study: UID, fault: str) -> None:

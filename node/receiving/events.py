@@ -31,6 +31,14 @@ class InstanceStored:
 
 
 @dataclass(frozen=True, slots=True)
+class ObjectRefused:
+    """The node refused an object of an association; only the first refusal of an association is told."""
+
+    association: str
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class AssociationEnded:
     """An association ended: the caller released the association, or the connection was lost."""
 
@@ -58,4 +66,6 @@ class AssociationRefused:
     reason: str
 
 
-Event: TypeAlias = AssociationOpened | InstanceStored | AssociationEnded | CommitmentSaved | AssociationRefused
+Event: TypeAlias = (
+    AssociationOpened | InstanceStored | ObjectRefused | AssociationEnded | CommitmentSaved | AssociationRefused
+)

@@ -17,7 +17,7 @@ from ainode.node.keeping.spool import Spool
 from ainode.node.receiving.allowances import Allowances
 from ainode.node.receiving.command_set import CommandField, Tag, response
 from ainode.node.receiving.commitment_files import CommitmentFiles
-from ainode.node.receiving.events import AssociationEnded, AssociationOpened, AssociationRefused, Event
+from ainode.node.receiving.events import AssociationEnded, AssociationOpened, AssociationRefused, Event, ObjectRefused
 from ainode.node.receiving.negotiation import Policy, answers, certificate_fault, commitment_roles, refusal
 from ainode.node.receiving.pdu import (
     ContextResult,
@@ -279,7 +279,7 @@ class Receiver:
                 answer = services.answer(message)
                 if answer is not None:
                     self._count_answer(message, answer.status)
-                    place.has_stored = report.is_begun
+                    place.has_stored = report.has_stored
                     association.respond(message, response(message.command, answer.status, answer.comment))
             is_released = True
         finally:
@@ -293,20 +293,26 @@ class Receiver:
 
 
 class _Report:
-    """The events of one association; an association that leaves nothing in the node has none."""
+    """The events of one association; an association that brings nothing to the node has none."""
 
     def __init__(self, opened: AssociationOpened, on_event: Callable[[Event], None]) -> None:
         self._opened, self._on_event = opened, on_event
-        self.is_begun = False
+        self._is_begun = self._has_refused = self.has_stored = False
 
     def put(self, event: Event) -> None:
-        """Report an event, and before the first that the association was opened."""
-        if not self.is_begun:
-            self.is_begun = True
+        """Report an event, and before the first that the association was opened; of many refusals only the first."""
+        if not isinstance(event, ObjectRefused):
+            self.has_stored = True
+        elif self._has_refused:
+            return
+        else:
+            self._has_refused = True
+        if not self._is_begun:
+            self._is_begun = True
             self._on_event(self._opened)
         self._on_event(event)
 
     def end(self, *, is_released: bool) -> None:
         """Report the end of an association that was reported."""
-        if self.is_begun:
+        if self._is_begun:
             self._on_event(AssociationEnded(self._opened.association, datetime.now(UTC), is_released))

@@ -6,7 +6,7 @@ from multiprocessing.connection import Connection
 from typing import Final
 
 from ainode.node.receiving.event_queue import EventQueue
-from ainode.node.receiving.events import AssociationOpened, Event, InstanceStored
+from ainode.node.receiving.events import AssociationOpened, Event, InstanceStored, ObjectRefused
 
 QUEUED_EVENTS: Final = 10_000
 _MAX_BATCH_EVENTS: Final = 500
@@ -69,4 +69,4 @@ class Outbox:
 
 
 def _may_wait(event: Event | None) -> bool:
-    return isinstance(event, InstanceStored | AssociationOpened)
+    return isinstance(event, InstanceStored | AssociationOpened | ObjectRefused)

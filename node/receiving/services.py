@@ -15,7 +15,7 @@ from ainode.node.receiving.allowances import Allowance
 from ainode.node.receiving.command_set import CommandField, Tag
 from ainode.node.receiving.commitment_data_sets import MAX_BYTES, report_of, request_of
 from ainode.node.receiving.commitment_files import CommitmentFiles, CommitmentRecord
-from ainode.node.receiving.events import CommitmentSaved, Event, InstanceStored
+from ainode.node.receiving.events import CommitmentSaved, Event, InstanceStored, ObjectRefused
 from ainode.node.receiving.negotiation import STORAGE_COMMITMENT, VERIFICATION
 from ainode.node.receiving.sparse_log import SparseLog
 from ainode.node.receiving.upper_layer import Message
@@ -74,6 +74,7 @@ class Services:
             event = self._write_to_spool(message)
         except ReceiveError as error:
             self._log_refusal(message, error)
+            self.on_event(ObjectRefused(self.association, datetime.now(UTC)))
             return Answer(error.status, str(error))
         self.on_event(event)
         return Answer(SUCCESS)
@@ -120,9 +121,10 @@ class Services:
     def _log_refusal(self, message: Message, error: ReceiveError) -> None:
         value = message.command.uid(Tag.AFFECTED_SOP_INSTANCE_UID).decode("ascii", "replace")
         uid = value if value.replace(".", "").isdigit() else "(no UID)"
-        fields = {"action": "object_refused", "status": f"{error.status:04X}", "sop_instance_uid": uid}
-        reason = fields["status"]
-        self.refusals.write(logging.WARNING, f"refused: {error}", address=self.address, reason=reason, **fields)
+        status = f"{error.status:04X}"
+        fields = {"status": status, "sop_instance_uid": uid, "calling_ae_title": self.calling_ae_title}
+        about = {"action": "object_refused", "address": self.address, "reason": status}
+        self.refusals.write(logging.WARNING, f"refused: {error}", **about, **fields)
 
     def _log_refused_commitment(self, reason: str) -> None:
         text = f"commitment of {self.calling_ae_title} refused: {reason}"

@@ -16,7 +16,7 @@ from ainode.node.encoding.dataset_scan import valid_uid
 from ainode.node.encoding.part10 import Origin
 from ainode.node.errors import DataSetMismatch, ReceiveError
 from ainode.node.keeping.spool import Incoming, Spool
-from ainode.node.receiving.events import AssociationEnded, AssociationOpened, Event, InstanceStored
+from ainode.node.receiving.events import AssociationEnded, AssociationOpened, Event, InstanceStored, ObjectRefused
 from ainode.node.receiving.negotiation import STORAGE_COMMITMENT, VERIFICATION, Policy, is_served
 
 # The File Meta Information has a few hundred bytes, or more with private information (PS3.10 7.1).
@@ -81,6 +81,10 @@ class Visit:
         file.close()
         self._emit(InstanceStored(self._name, path, ref, syntax, incoming.size_bytes, datetime.now(UTC)))
         return ref
+
+    def note_refusal(self) -> None:
+        """Tell that the node refused a file of the visit, which its studies may lack."""
+        self._emit(ObjectRefused(self._name, datetime.now(UTC)))
 
     def _emit(self, event: Event) -> None:
         self._doorway.on_event(event)

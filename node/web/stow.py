@@ -216,6 +216,8 @@ def _store_parts(visit: Visit, contents: Iterator[Iterator[bytes]], study: UID |
                 ref = visit.store(file, of_study=study)
                 answer.stored.append((ref.sop_class_uid, ref.sop_instance_uid))
             except ReceiveError as error:
+                if not answer.failed:
+                    visit.note_refusal()
                 answer.add_failure(file, error)
     if len(answer.failed) > _MAX_LOG_LINES:
         _log.warning("refused %d instances of one request", len(answer.failed), extra={"action": "object_refused"})

@@ -31,6 +31,7 @@ from ainode.node.receiving.events import (
     CommitmentSaved,
     Event,
     InstanceStored,
+    ObjectRefused,
 )
 from ainode.node.receiving.listener import Receiver, listen
 from ainode.node.receiving.negotiation import STORAGE_COMMITMENT, VERIFICATION, policy
@@ -134,9 +135,8 @@ def test_dcmtk_sends_a_study_and_its_events_come_in_order(running: Running, clie
         assert one.path.stat().st_size == one.size_bytes
 
 
-def test_an_association_that_stores_nothing_is_no_event(running: Running) -> None:
+def test_an_association_that_brings_nothing_is_no_event(running: Running) -> None:
     with Caller(running.port) as caller:
-        assert status(caller.store(b"noise")) == 0xC000
         assert caller.release() == 6
     with Caller(running.port) as caller:
         assert status(caller.store(data_set())) == 0
@@ -242,6 +242,31 @@ def test_below_the_watermark_every_object_is_refused_and_the_association_stays(s
     with Caller(running.port) as caller:
         assert [status(caller.store(data_set())) for _ in range(2)] == [0xA700, 0xA700]
         assert caller.release() == 6
+
+
+def test_the_first_object_that_an_association_is_refused_is_told_in_the_order_of_its_events(
+    start: Callable[..., Running], caplog: pytest.LogCaptureFixture
+) -> None:
+    running = start(max_object_bytes=1 << 20)
+    with Caller(running.port, calling="SCANNER") as caller:
+        contents = data_set(), data_set(size=1_100_000), data_set(size=1_100_000), data_set()
+        assert [status(caller.store(content)) for content in contents] == [0, 0xA700, 0xA700, 0]
+        assert caller.release() == 6
+    running.until_ended()
+    kinds = [AssociationOpened, InstanceStored, ObjectRefused, InstanceStored, AssociationEnded]
+    assert [type(event) for event in running.events] == kinds
+    line, *_ = (record for record in caplog.records if getattr(record, "action", "") == "object_refused")
+    assert line.calling_ae_title == "SCANNER"  # type: ignore[attr-defined]
+    assert line.sop_instance_uid  # type: ignore[attr-defined]
+
+
+def test_an_association_of_which_every_object_is_refused_is_told(start: Callable[..., Running]) -> None:
+    running = start(min_free_bytes=1 << 50)
+    with Caller(running.port) as caller:
+        assert status(caller.store(data_set())) == 0xA700
+        assert caller.release() == 6
+    running.until_ended()
+    assert [type(event) for event in running.events] == [AssociationOpened, ObjectRefused, AssociationEnded]
 
 
 def test_an_unknown_operation_is_answered(running: Running) -> None:

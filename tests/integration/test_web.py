@@ -34,7 +34,7 @@ from ainode.node.keeping import database  # noqa: E402
 from ainode.node.keeping.announcements import Announcement, Fetching  # noqa: E402
 from ainode.node.keeping.spool import Limits  # noqa: E402
 from ainode.node.receiving.event_queue import EventQueue  # noqa: E402
-from ainode.node.receiving.events import InstanceStored  # noqa: E402
+from ainode.node.receiving.events import InstanceStored, ObjectRefused  # noqa: E402
 from ainode.node.settings import Peer, WebTable  # noqa: E402
 from ainode.node.web.limits import Complaints  # noqa: E402
 from ainode.node.web.readiness import Readiness  # noqa: E402
@@ -333,6 +333,14 @@ def test_an_instance_that_names_a_second_study_behind_its_pixels_is_refused_as_o
     assert [refusal["00081197"]["Value"] for refusal in items(answer, "00081198")] == [[0xC000]]
 
 
+def test_a_request_of_which_parts_are_refused_tells_so_once(bench: Bench, token: str) -> None:
+    assert bench.store(token, a_file(), b"no DICOM", b"nor this").status_code == 202
+    assert [type(event) for event in bench.events if isinstance(event, InstanceStored | ObjectRefused)] == [
+        InstanceStored,
+        ObjectRefused,
+    ]
+
+
 def test_a_request_of_which_nothing_was_stored_is_a_conflict(bench: Bench, token: str) -> None:
     assert bench.store(token, b"no DICOM").status_code == 409
 
@@ -597,7 +605,7 @@ def test_no_patient_attribute_stands_in_an_answer_or_a_log(
     dataset_says = b"TEST^SYNTHETIC"
     with caplog.at_level(logging.DEBUG):
         stored = bench.store(token, a_file(), a_file()[:-9], *files).text
-        bench.take(later=timedelta(seconds=11))
+        bench.take(later=timedelta(seconds=61))  # the longest silence, as a part is refused
         said = bench.call("GET", f"/studies/{study}", token).text
         explained = bench.call("GET", f"/studies/{study}/explanation", token)
     assert json.loads(explained.text)[0]["route"] == "spine"

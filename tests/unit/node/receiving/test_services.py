@@ -14,7 +14,7 @@ from ainode.node.domain import UID
 from ainode.node.keeping.spool import Limits, Spool
 from ainode.node.receiving.command_set import Command, CommandField, Tag
 from ainode.node.receiving.commitment_files import CommitmentFiles, CommitmentReport, CommitmentRequest, load
-from ainode.node.receiving.events import CommitmentSaved, Event, InstanceStored
+from ainode.node.receiving.events import CommitmentSaved, Event, InstanceStored, ObjectRefused
 from ainode.node.receiving.negotiation import STORAGE_COMMITMENT, VERIFICATION
 from ainode.node.receiving.services import Answer, Services
 from ainode.node.receiving.sparse_log import SparseLog
@@ -145,7 +145,7 @@ def test_a_refused_instance_leaves_a_reason_and_nothing_else(
     assert answer
     assert (answer.status, bool(answer.comment)) == (status, True)
     assert not bench.files()
-    assert not bench.events
+    assert [type(event) for event in bench.events] == [ObjectRefused]
     assert answer.comment in caplog.text
     assert "Doe" not in caplog.text
 
