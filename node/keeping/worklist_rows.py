@@ -72,7 +72,6 @@ class Row:
     """whether the documents stay in the node because the weights are for demonstration"""
     mark: str = ""
     """`shadow` or `not sent`, by what the route was when the study was routed"""
-    """whether the result does not hold any more, though no other has its place"""
     waited_s: float | None = None
     """from the queue to the answer, less what the reading took, or to the last attempt without an answer; None where
     the job waits, or no job is there"""
