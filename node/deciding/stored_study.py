@@ -112,8 +112,9 @@ class ReadableStudy:
         if not (rejected := self.rejected):
             return ""
         notes = "; ".join(dict.fromkeys(str(self.rejections[item.ref.sop_instance_uid]) for item in rejected))
+        total = sum(not is_key_object(instance.ref) for instance in self.arrived.instances)
         verb = "is" if len(rejected) == 1 else "are"
-        return f"{len(rejected)} of {len(self.arrived.instances)} instances {verb} not read, as rejected by {notes}"
+        return f"{len(rejected)} of {total} instances {verb} not read, as rejected by {notes}"
 
     def _unread_sentence(self) -> str:
         if not self.unread:

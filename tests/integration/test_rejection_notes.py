@@ -128,7 +128,7 @@ def test_what_a_rejection_note_names_is_not_read_and_explained(hospital: Hospita
     assert (job.id, job.state, set(job.content)) == (live.id, JobState.REPORTED, sop_instance_uids(others))
     assert deliveries
     words = f"{title} DCM {TITLES[title]}, note {testing.uid('key object', note.name)}"
-    problem = f"1 of 4 instances is not read, as rejected by {words}"
+    problem = f"1 of 3 instances is not read, as rejected by {words}"
     assert hospital.node.catalog.problem(hospital.uid) == problem
     assert problem in hospital.node.log.read_text()
     assert f"rejected by {words}" in hospital.explanation()
