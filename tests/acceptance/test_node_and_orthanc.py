@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 
-import psutil
 import pytest
 from pydicom import Dataset, dcmread
 from support import Orthanc, free_port, orthanc
@@ -362,16 +361,3 @@ def test_the_node_works_on_postgresql_as_it_does_on_sqlite(tmp_path: Path) -> No
             job, _ = node.read(study)
             assert job.state is JobState.REPORTED
             assert len(node.ledger.documents(job.id)) == 1
-
-
-def test_a_node_whose_receiver_dies_ends_with_an_error_so_that_it_is_restarted(tmp_path: Path) -> None:
-    node = configured(tmp_path / "node")
-    with running(node):
-        assert node.process
-        (receiver,) = [
-            child
-            for child in psutil.Process(node.process.pid).children()
-            if "ainode.node.receiving.process" in child.cmdline()
-        ]
-        receiver.kill()
-        assert node.process.wait(120) == 1

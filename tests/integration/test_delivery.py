@@ -36,10 +36,10 @@ def node(tmp_path: Path) -> Iterator[RunningNode]:
     """Return a node that is not started, with an archive and a document for it that no workflow knows."""
     port = free_port()
     made = configured(tmp_path / "node", peers=[Peer(name="archive", ae_title="ARCHIVE", host="127.0.0.1", port=port)])
-    (made.folder / "data").mkdir()
+    path = made.folder / "data" / "documents" / "job" / "document.dcm"
+    path.parent.mkdir(parents=True)
     database.migrate(made.engine)
     content = a_file()
-    path = tmp_path / "document.dcm"
     path.write_bytes(content)
     job = Job("job", UID("1.2"), "spine", "support.handler", {UID("1.2.3"): "00"}, NOW, NOW, ("archive",))
     made.ledger.open(job)
