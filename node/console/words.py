@@ -22,8 +22,7 @@ WORDS: Final = {
     ("attribute", "keyword"): "a field of a DICOM header, such as BodyPartExamined",
     ("AUC",): "how often a model gives an ill case the higher number than a healthy one: 0.5 is chance, 1 is perfect",
     ("being read",): "a model works at the study now",
-    ("cancelled",): "an operator took the reading back before it began, and it can be read again; or a rejection note "
-    "says that its images are not to be used",
+    ("cancelled",): "an operator took the reading back before it began; it can be read again",
     ("capture",): "a picture that the node made, with what the model marked drawn in; the archive has it as DICOM "
     "secondary capture",
     ("card",): "what the makers of a model say of it: what it is for and not for, its tests, its limits",
@@ -75,6 +74,7 @@ WORDS: Final = {
     ("reader",): "a role of persons: judges results, tries files. In the log also the process that holds a model, "
     "here “reading process”",
     ("receiving",): "images of the study arrive now",
+    ("rejected by a note",): "a rejection note (Key Object Selection) says that the images are not to be used",
     ("replaced", "replaced by a later reading"): "a later reading of the same study by the same route took the place "
     "of a reading",
     ("research weights",): "weights that were measured on patients of a public set, for research and not for clinical "
@@ -106,6 +106,8 @@ WORDS: Final = {
     "also makes persons and takes up changed files. A reader stands between viewer and operator",
     ("waiting", "waits"): "next in turn: a reading whose model is at another study, or a document on its way",
     ("weights",): "what a model learned, in a file; they are demonstration, research or site weights",
+    ("withdrawn",): "a result that does not hold any more, or a reading whose images a note rejects; what an archive "
+    "still has of it is to be deleted there",
     ("workitem",): "an entry of the worklist of an archive that says what is to be read; the node takes it and ends it",
 }
 """what the pages call a thing, the other names of it, and what that means, in the order of the page"""
