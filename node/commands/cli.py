@@ -314,7 +314,7 @@ def send_files(arguments: Annotated[list[str], typer.Argument(metavar="PATH... N
     from ainode.node.archive.delivery import transport
     from ainode.node.archive.store import Outgoing
     from ainode.node.audit.recorder import record_command
-    from ainode.node.commands.sending import noted
+    from ainode.node.commands.sending import recorded_lines
     from ainode.node.domain import DocumentKind
     from ainode.node.offline.inputs import files
     from ainode.node.priors.shelf import study_identity
@@ -338,7 +338,7 @@ def send_files(arguments: Annotated[list[str], typer.Argument(metavar="PATH... N
         words = f" ({name} says: {answer.comment})" if answer.comment else ""
         print(logs.printable(f"{answer.sop_instance_uid}: {reason}{words}"), file=sys.stderr)
     print(f"{len(answers) - len(unproven)} of {len(answers)} stored by {name}")
-    for line in noted(settings, peer, zip(paths, answers, strict=True)):
+    for line in recorded_lines(settings, peer, zip(paths, answers, strict=True)):
         print(line)
     raise typer.Exit(1 if unproven else 0)
 

@@ -8,24 +8,24 @@ from ainode.node.archive.store import SendOutcome
 from ainode.node.disk import sha256_of
 from ainode.node.errors import ConfigError, DatabaseUnavailable
 from ainode.node.keeping import database
-from ainode.node.keeping.sent_by_hand import TakenFile, note_sent
+from ainode.node.keeping.sent_by_hand import ArchivedFile, note_sent
 from ainode.node.settings import Peer, Settings
 
 
-def noted(settings: Settings, peer: Peer, sent: Iterable[tuple[Path, SendOutcome]]) -> Iterator[str]:
-    """Write down which documents of the node a peer took; yield a line for each of their jobs, or why nothing is noted.
+def recorded_lines(settings: Settings, peer: Peer, sent: Iterable[tuple[Path, SendOutcome]]) -> Iterator[str]:
+    """Write down which documents of the node a peer took; yield a line for each of their jobs, or why nothing is.
 
     Other files are nothing to the ledger, and need none.
     """
-    taken = [(path, answer) for path, answer in sent if answer.is_proven]
+    archived = [(path, answer) for path, answer in sent if answer.is_proven]
     folder = (settings.data / "documents").resolve()
-    are_documents = any(path.resolve().is_relative_to(folder) for path, _ in taken)
+    are_documents = any(path.resolve().is_relative_to(folder) for path, _ in archived)
     try:
         engine = database.existing(settings.database_url)
         try:
             files = [
-                TakenFile(answer.sop_instance_uid, sha256_of(path), answer.status, answer.comment)
-                for path, answer in taken
+                ArchivedFile(answer.sop_instance_uid, sha256_of(path), answer.status, answer.comment)
+                for path, answer in archived
             ]
             is_settled = peer.name in settings.unconfirmed
             for job in note_sent(engine, peer.name, files, datetime.now(UTC), settled=is_settled):

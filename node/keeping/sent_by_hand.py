@@ -14,7 +14,7 @@ from ainode.node.keeping.schema import deliveries, documents
 
 
 @dataclass(frozen=True, slots=True)
-class TakenFile:
+class ArchivedFile:
     """A file that an archive took."""
 
     sop_instance_uid: UID
@@ -25,15 +25,15 @@ class TakenFile:
 
 
 def note_sent(
-    engine: sa.Engine, destination: str, taken: Iterable[TakenFile], at: datetime, *, settled: bool
+    engine: sa.Engine, destination: str, archived: Iterable[ArchivedFile], at: datetime, *, settled: bool
 ) -> tuple[str, ...]:
     """Write a sent delivery of each file that is a document of the ledger, byte for byte; return their jobs.
 
     The node asks for a proof of them, unless they are `settled`, and a later report names them as predecessors. What
     the archive is known to have stays as it is.
     """
-    noted_jobs: dict[str, None] = {}
-    for file in taken:
+    jobs: dict[str, None] = {}
+    for file in archived:
         of_file = documents.c.sop_instance_uid == file.sop_instance_uid, documents.c.sha256 == file.sha256
         with engine.begin() as connection:
             job = connection.execute(sa.select(documents.c.job).where(*of_file)).scalar()
@@ -54,5 +54,5 @@ def note_sent(
                     where=deliveries.c.state.in_(transitions.before(DeliveryState.SENT, transitions.DELIVERY)),
                 )
             )
-        noted_jobs[job] = None
-    return tuple(noted_jobs)
+        jobs[job] = None
+    return tuple(jobs)

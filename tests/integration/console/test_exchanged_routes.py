@@ -13,7 +13,7 @@ from support.web_bench import Bench
 
 from ainode.node.domain import UID, DocumentKind, JobState
 from ainode.node.keeping.records import Job, KeptDocument, Outcome
-from ainode.node.keeping.sent_by_hand import TakenFile, note_sent
+from ainode.node.keeping.sent_by_hand import ArchivedFile, note_sent
 from ainode.node.routes import Route, RouteMode
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -46,7 +46,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
         assert bench.ledger.report(bench.ledger.job(job.id), kept, Outcome(JobState.REPORTED, result, "", 4.2, {}, NOW))
         for delivery in bench.ledger.deliveries(job.id):
             bench.ledger.outbox.confirmed(delivery, proof="query", at=NOW)
-    assert note_sent(bench.engine, "pacs", [TakenFile(ref.sop_instance_uid, "ff", 0, "")], NOW, settled=False)
+    assert note_sent(bench.engine, "pacs", [ArchivedFile(ref.sop_instance_uid, "ff", 0, "")], NOW, settled=False)
     yield bench
     bench.web.stop()
     bench.parts.stop()

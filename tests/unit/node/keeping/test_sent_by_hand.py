@@ -12,7 +12,7 @@ from support.rows import put_delivery, read
 from ainode.node.domain import UID, DeliveryState, DocumentKind, JobState
 from ainode.node.keeping.ledger import Ledger
 from ainode.node.keeping.records import Delivery, Job, KeptDocument, Outcome
-from ainode.node.keeping.sent_by_hand import TakenFile, note_sent
+from ainode.node.keeping.sent_by_hand import ArchivedFile, note_sent
 from ainode.node.routes import RouteMode
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -30,8 +30,8 @@ def reported(engine: sa.Engine, job: Job) -> Ledger:
 
 
 def sent_by_hand(engine: sa.Engine, *, sha256: str = "ff") -> tuple[str, ...]:
-    taken = TakenFile(REF.sop_instance_uid, sha256, 0, "thanks")
-    return note_sent(engine, "pacs", [taken], LATER, settled=False)
+    archived = ArchivedFile(REF.sop_instance_uid, sha256, 0, "thanks")
+    return note_sent(engine, "pacs", [archived], LATER, settled=False)
 
 
 def test_a_document_that_stayed_in_the_node_is_sent_once_a_person_sent_it(engine: sa.Engine) -> None:
