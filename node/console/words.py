@@ -22,7 +22,8 @@ WORDS: Final = {
     ("attribute", "keyword"): "a field of a DICOM header, such as BodyPartExamined",
     ("AUC",): "how often a model gives an ill case the higher number than a healthy one: 0.5 is chance, 1 is perfect",
     ("being read",): "a model works at the study now",
-    ("cancelled",): "an operator took the reading back before it began; it can be read again",
+    ("cancelled",): "an operator took the reading back before it began, and it can be read again; on the page Not read "
+    "also a reading that was withdrawn before it had a result",
     ("capture",): "a picture that the node made, with what the model marked drawn in; the archive has it as DICOM "
     "secondary capture",
     ("card",): "what the makers of a model say of it: what it is for and not for, its tests, its limits",
